@@ -13,7 +13,7 @@ from lacuna_ts.policy.listing import models_for
 from lacuna_ts.policy.rights import rights_of
 
 if TYPE_CHECKING:
-    from lacuna_ts.config.schema import Settings
+    from lacuna_ts.config.settings import Settings
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.terms import Caller

@@ -13,12 +13,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
+from lacuna_ts.errors import BadRequest
 from lacuna_ts.gateway.exchange import lead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiohttp.streams import StreamReader
 
@@ -117,7 +118,7 @@ class Door(web.Server):
 
 class _AiohttpDownstream:
     __slots__ = (
-        "_request", "_stream", "allowed_hosts", "connection", "has_begun", "method", "raw_headers", "response",
+        "_request", "_stream", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers", "response",
         "target", "version", "via",
     )  # fmt: skip
 
@@ -129,6 +130,7 @@ class _AiohttpDownstream:
         self.target: str = request.raw_path
         self.version: tuple[int, int] = request.version
         self.raw_headers: Sequence[tuple[bytes, bytes]] = request.raw_headers
+        self.headers: Mapping[str, str] = request.headers
         self.via = via
         self.connection = connection
         self.allowed_hosts = allowed_hosts
@@ -182,4 +184,7 @@ class _Pieces:
             writer = self._request.writer
             await writer.write(_CONTINUE)
             writer.output_size = 0  # type: ignore[attr-defined]  # an interim answer is not the answer
-        return await self._content.readany()
+        try:
+            return await self._content.readany()
+        except RequestPayloadError as error:
+            raise BadRequest("The request body is not framed as HTTP demands.") from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from lacuna_ts.tailnet.identify import ConnectionIdentity
     from lacuna_ts.terms import Via
@@ -23,6 +23,7 @@ class Downstream(Protocol):
     target: str  # the request target exactly as it came
     version: tuple[int, int]
     raw_headers: Sequence[tuple[bytes, bytes]]
+    headers: Mapping[str, str]  # the same as text; `items` gives repeated ones repeatedly
     via: Via
     connection: ConnectionIdentity  # what is known of the peer for as long as its connection lives
     allowed_hosts: frozenset[str] | None  # None where serve has chosen us by name already

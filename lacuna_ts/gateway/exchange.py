@@ -22,22 +22,26 @@ from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import is_small_and_whole, relay_stream, relay_whole, send_whole
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
-from lacuna_ts.gateway.running import BODY_STALLED, FIRST_BYTE_LATE, Ending
+from lacuna_ts.gateway.running import BODY_STALLED, NEVER, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.terms import Exchange, Refusal
+from lacuna_ts.upstream.blanking import blank_key
+from lacuna_ts.upstream.headers import answer_headers
 
 if TYPE_CHECKING:
     from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.gateway.running import Live
-    from lacuna_ts.policy.decide import Plan
     from lacuna_ts.policy.rights import Rights
-    from lacuna_ts.terms import Caller
-    from lacuna_ts.upstream.provider import Provider
-    from lacuna_ts.upstream.send import UpstreamResponse
+    from lacuna_ts.upstream.provider import UpstreamProvider
+    from lacuna_ts.upstream.wire import UpstreamResponse
 
 _log = logging.getLogger(__name__)
+
+_UNAUTHORIZED = 401
+_ERRORS_FROM = 400
+_LONGEST_ERROR_BYTES = 1024 * 1024  # an error answer is read whole, because our key may show in it
 
 
 async def lead(down: Downstream, parts: Parts) -> None:
@@ -108,7 +112,9 @@ async def _converse(down: Downstream, parts: Parts, live: Live) -> Refusal | Non
         return Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0)
 
     # Who is asking?
-    caller = await down.connection.resolve(parts.identifier, down.raw_headers)
+    caller = down.connection.known(parts.identifier, down.raw_headers) or await down.connection.resolve(
+        parts.identifier, down.raw_headers
+    )
     if isinstance(caller, Refusal):
         return await own_pages.answer_without_identity(down, path, knock, parts, live, caller)
     exchange.caller = caller
@@ -133,18 +139,19 @@ async def _converse(down: Downstream, parts: Parts, live: Live) -> Refusal | Non
 async def _ask_provider(
     down: Downstream, parts: Parts, live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
 ) -> Refusal | None:
-    exchange, now, timeouts = live.exchange, live.now, parts.settings.timeouts
+    exchange, timeouts = live.exchange, parts.settings.timeouts
     content_type = knock.headers.get(b"content-type", b"").lower()
     if not content_type.startswith(b"application/json"):
         return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
-    live.expect(now() + timeouts.body_idle_s, BODY_STALLED)
+    live.expect(timeouts.body_idle_s, BODY_STALLED)
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
         knock.text(b"content-encoding").strip().lower(),
         max_bytes=parts.settings.body.max_bytes,
-        on_progress=lambda: live.expect(now() + timeouts.body_idle_s, BODY_STALLED),
+        on_progress=lambda: live.expect(timeouts.body_idle_s, BODY_STALLED),
     )
-    complete_at = now()
+    live.deadline = NEVER
+    complete_at = live.now()
     asked = here.dialect.read_request(here.match, body)
     exchange.requested_model = asked.model
     exchange.is_streaming = asked.is_streaming
@@ -165,16 +172,17 @@ async def _ask_provider(
     # Say it in the provider's words, and send it.
     outgoing = here.dialect.outgoing(here.match, asked, model=plan.upstream_model)
     request = provider.request(
-        down.method, outgoing.path, knock.query, down.raw_headers, here.dialect.forwarded_headers, outgoing.body
+        down.method,
+        outgoing.path,
+        query=knock.query,
+        sent=down.headers.items(),
+        forwarded=here.dialect.forwarded_headers,
+        body=outgoing.body,
     )
-    live.confirmed_at = now()
-    live.recheck = lambda: _still_allowed(down, parts, live, question, plan)
-    live.expect(now() + provider.timeouts.first_byte_s, FIRST_BYTE_LATE)
-    if provider.timeouts.total_s:
-        live.hard_deadline = live.began + provider.timeouts.total_s
+    live.recheck = lambda: _still_allowed(down, parts, live, question)
     exchange.attempts = 1
     parts.meters.sent(exchange)
-    exchange.overhead_s = now() - complete_at
+    exchange.overhead_s = live.now() - complete_at
     response = await parts.upstream.send(request)
     meter = Meter(
         here.dialect,
@@ -185,37 +193,46 @@ async def _ask_provider(
         content_encoding=response.content_encoding,
     )
     try:
-        return await _pass_on(response, meter, down, live, provider)
+        return await _pass_on(response, meter, down, live, provider, write_stall_s=timeouts.write_stall_s or NEVER)
     finally:
         exchange.usage = meter.usage()
-        response.close()
+        response.release()
 
 
 async def _pass_on(
-    response: UpstreamResponse, meter: Meter, down: Downstream, live: Live, provider: Provider
+    response: UpstreamResponse,
+    meter: Meter,
+    down: Downstream,
+    live: Live,
+    provider: UpstreamProvider,
+    *,
+    write_stall_s: float,
 ) -> Refusal | None:
     exchange = live.exchange
     exchange.upstream_status = response.status
     exchange.is_streaming = response.content_type == "text/event-stream"
-    headers = response.answer_headers(drop_encoding=meter.decodes)
+    key = provider.authorizer.key
+    if response.status == _UNAUTHORIZED and key is not None:
+        exchange.upstream_error = "auth"
+        _log.error("provider %s rejects our key: put in a valid one", exchange.provider)
+        return Refusal("upstream_auth", "The provider rejects this gateway's key. Tell whoever runs the gateway.")
+    headers = answer_headers(response.headers.items(), is_decoded=meter.decodes)
     headers.append((REQUEST_ID, exchange.id))
-    if response.status >= 400:  # noqa: PLR2004 - the HTTP meaning
-        if response.status == 401 and provider.has_key:  # noqa: PLR2004
-            exchange.upstream_error = "auth"
-            exchange.outcome = "upstream_failed"
-            _log.error("provider %s rejects our key (401): put in a valid one", provider.id)
-            return Refusal("upstream_auth", "The provider rejects this gateway's key. Tell whoever runs the gateway.")
-        await send_whole(response.status, provider.blank_key(await response.read_error()), down, headers, live)
+    if response.status >= _ERRORS_FROM and key is not None:
+        body = await response.read(_LONGEST_ERROR_BYTES)
+        await send_whole(response.status, blank_key(body, key.reveal()), down, headers, live)
     elif is_small_and_whole(response):
         await relay_whole(response, meter, down, headers, live)
     else:
-        await relay_stream(response, meter, down, headers, live, provider.timeouts)
+        await relay_stream(response, meter, down, headers, live, write_stall_s=write_stall_s)
     return None
 
 
-async def _still_allowed(down: Downstream, parts: Parts, live: Live, question: Question, plan: Plan) -> Ending | None:
+async def _still_allowed(down: Downstream, parts: Parts, live: Live, question: Question) -> Ending | None:
     """Whether the caller would still get this answer. None: yes, or tailscaled is away and the grace lasts."""
     seen = await down.connection.confirm(parts.identifier, down.raw_headers)
+    if not isinstance(seen, Refusal):
+        live.confirmed_at = live.now()
     if seen is live.exchange.caller:
         return None
     if isinstance(seen, Refusal):
@@ -254,6 +271,8 @@ async def _say(refusal: Refusal, down: Downstream, live: Live) -> None:
     try:
         async with asyncio.timeout(10):
             await say(refusal, down, dialect, exchange.id, is_event_stream=exchange.is_streaming)
+            if down.connection.is_broken:
+                down.break_off()
     except TimeoutError:
         down.break_off(at_once=True)
 

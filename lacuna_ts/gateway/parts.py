@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lacuna_ts.admin.pages import Pages
-    from lacuna_ts.config.schema import Settings
+    from lacuna_ts.config.settings import Settings
     from lacuna_ts.gateway.running import Running
     from lacuna_ts.policy.clients import ClientTable
     from lacuna_ts.policy.providers import ProviderTable
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.telemetry.record import Meters
     from lacuna_ts.terms import Caller
-    from lacuna_ts.upstream.provider import Provider
-    from lacuna_ts.upstream.send import Upstream
+    from lacuna_ts.upstream.provider import UpstreamProvider
+    from lacuna_ts.upstream.wire import Upstream
 
 _RIGHTS_KEPT: Final = 10_000
 
@@ -63,7 +63,7 @@ class Parts:
     table: ProviderTable
     clients: ClientTable
     rights: RightsBook
-    providers: Mapping[str, Provider]
+    providers: Mapping[str, UpstreamProvider]
     upstream: Upstream
     identifier: Identifier
     tailnet: TailnetWatch

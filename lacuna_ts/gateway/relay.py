@@ -6,17 +6,15 @@ with a clean error. Everything else is passed on as it arrives; when the provide
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
-from lacuna_ts.gateway.running import READER_STALLED, STREAM_STALLED
+from lacuna_ts.gateway.running import NEVER, READER_STALLED
 
 if TYPE_CHECKING:
-    from lacuna_ts.config.schema import Timeouts
     from lacuna_ts.gateway.downstream import Downstream, Headers
     from lacuna_ts.gateway.running import Live
     from lacuna_ts.metering.meter import Meter
-    from lacuna_ts.upstream.send import UpstreamResponse
+    from lacuna_ts.upstream.wire import UpstreamResponse
 
 WHOLE_BYTES: Final = 256 * 1024
 
@@ -43,29 +41,27 @@ async def send_whole(status: int, body: bytes, down: Downstream, headers: Header
 
 
 async def relay_stream(
-    response: UpstreamResponse, meter: Meter, down: Downstream, headers: Headers, live: Live, timeouts: Timeouts
+    response: UpstreamResponse, meter: Meter, down: Downstream, headers: Headers, live: Live, *, write_stall_s: float
 ) -> None:
     """Pass an answer on as it arrives.
 
-    Raises UpstreamError when the provider breaks off, ConnectionError when nobody is there to read.
+    Raises UpstreamError when the provider breaks off, ConnectionError when nobody is there to read. A caller who stops
+    reading stops the provider, and after `write_stall_s` loses the answer.
     """
     exchange = live.exchange
-    now = asyncio.get_running_loop().time
-    write, feed = down.write, meter.feed
-    idle_s, write_stall_s = timeouts.idle_s, timeouts.write_stall_s
+    now, write, feed, next_chunk = live.now, down.write, meter.feed, response.next_chunk
     exchange.status = response.status
+    live.late = READER_STALLED
     await down.start(response.status, headers)
-    async for chunk in response.chunks():
+    while chunk := await next_chunk():
         passed = feed(chunk)
         if passed:
             live.deadline = now() + write_stall_s
-            live.late = READER_STALLED
             await write(passed)
+            live.deadline = NEVER
             if not exchange.bytes_out:
                 exchange.first_byte_s = live.elapsed()
             exchange.bytes_out += len(passed)
-        live.deadline = now() + idle_s
-        live.late = STREAM_STALLED
     tail = meter.finish()
     if tail:
         await write(tail)

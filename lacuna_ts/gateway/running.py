@@ -1,7 +1,8 @@
 """Everything that is under way: its deadlines, and whether its caller may still have it.
 
-One task looks at all running exchanges a few times a second. That is cheaper than a timer per exchange and stage, and
-it is the only thing that ends an exchange from outside: it leaves an `Ending` and cancels the exchange's task.
+One task looks at all running exchanges a few times a second. That is cheaper than a timer for each, and it is the only
+thing that ends an exchange from outside: it leaves an `Ending` and cancels the exchange's task. What the provider is
+given time for is `upstream`'s business; here it is the caller's side.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 0.25
 RECHECK_AFTER_S: Final = 4.0  # promised: at least every five seconds
-_NEVER: Final = float("inf")
+NEVER: Final = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,7 @@ class Ending:
     upstream_error: str = ""
 
 
-def _timeout(message: str) -> Ending:
-    return Ending("timed_out", Refusal("upstream_timeout", message), "timeout")
-
-
 BODY_STALLED: Final = Ending("timed_out", Refusal("bad_request", "The request body stopped arriving."))
-FIRST_BYTE_LATE: Final = _timeout("The provider did not begin to answer in time. Try again, or ask for less at once.")
-STREAM_STALLED: Final = _timeout("The provider stopped in the middle of its answer.")
-TOTAL_SPENT: Final = _timeout("The answer took longer than this gateway allows.")
 READER_STALLED: Final = Ending("caller_left", None)
 STOPPING: Final = Ending("drained", Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0))
 
@@ -48,7 +42,7 @@ class Live:
     """One running exchange, as the watcher sees it."""
 
     __slots__ = (
-        "began", "confirmed_at", "deadline", "ending", "exchange", "hard_deadline", "late", "now", "recheck", "task",
+        "began", "checked_at", "confirmed_at", "deadline", "ending", "exchange", "late", "now", "recheck", "task",
     )  # fmt: skip
 
     def __init__(self, exchange: Exchange, task: asyncio.Task[object], now: Callable[[], float]) -> None:
@@ -56,16 +50,15 @@ class Live:
         self.task = task
         self.now = now  # the loop's clock, seconds
         self.began = now()
-        self.deadline = _NEVER  # loop time
-        self.late: Ending = STREAM_STALLED  # what it means when the deadline passes
-        self.hard_deadline = _NEVER
+        self.deadline = NEVER  # loop time
+        self.late: Ending = READER_STALLED  # what it means when the deadline passes
         self.ending: Ending | None = None
-        self.confirmed_at = 0.0  # loop time at which tailscaled last confirmed the caller
+        self.confirmed_at = self.checked_at = self.began  # loop time: tailscaled last vouched, was last asked
         self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
 
-    def expect(self, deadline: float, late: Ending) -> None:
-        """Let the exchange be ended with `late` unless something new is expected before `deadline` (loop time)."""
-        self.deadline = deadline
+    def expect(self, within_s: float | None, late: Ending) -> None:
+        """Let the exchange be ended with `late` unless something else is expected within so many seconds."""
+        self.deadline = self.now() + within_s if within_s else NEVER
         self.late = late
 
     def elapsed(self) -> float:
@@ -111,12 +104,10 @@ class Running:
             now = loop.time()
             due = []
             for live in self._live.values():
-                if now > live.hard_deadline:
-                    live.end(TOTAL_SPENT)
-                elif now > live.deadline:
+                if now > live.deadline:
                     live.end(live.late)
-                elif live.recheck is not None and now - live.confirmed_at >= RECHECK_AFTER_S:
-                    live.confirmed_at = now
+                elif live.recheck is not None and now - live.checked_at >= RECHECK_AFTER_S:
+                    live.checked_at = now
                     due.append(live)
             if due:
                 check = asyncio.get_running_loop().create_task(self._recheck(due))

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lacuna_ts import __version__
 from lacuna_ts.admin.pages import Pages
 from lacuna_ts.config.policy_of import client_table, local_policy, provider_table
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
@@ -15,11 +16,12 @@ from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
 from lacuna_ts.telemetry.record import Meters
-from lacuna_ts.upstream.provider import provider_from
-from lacuna_ts.upstream.send import Upstream
+from lacuna_ts.upstream.provider import Patience, UpstreamProvider, authorizer_for
+from lacuna_ts.upstream.send import AiohttpUpstream
+from lacuna_ts.upstream.session import open_session
 
 if TYPE_CHECKING:
-    from lacuna_ts.config.schema import Settings
+    from lacuna_ts.config.settings import Provider, Settings
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.terms import Caller
@@ -34,7 +36,7 @@ class Lasting:
     api: LocalApi
     tailnet: TailnetWatch
     identifier: Identifier
-    upstream: Upstream
+    upstream: AiohttpUpstream
     meters: Meters
     log: Log
     running: Running
@@ -44,15 +46,42 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
     """Build what outlives a reload. Needs a running loop; connects to nothing yet."""
     api = LocalApi(socket_path)
     tailnet = TailnetWatch(api)
-    running = Running()
+    meters = Meters(
+        version=__version__,
+        labels=settings.metrics.labels,
+        max_series=settings.metrics.max_series,
+        node_label=settings.metrics.node_label,
+    )
+    meters.follow(
+        tailscaled_up=lambda: tailnet.state.is_reachable,
+        bus_up=lambda: tailnet.bus_up,
+        key_expiry_s=lambda: _left(tailnet.state.key_expiry),
+    )
     return Lasting(
         api=api,
         tailnet=tailnet,
-        identifier=Identifier(api, tailnet, ttl_s=settings.tailnet.whois_ttl_s),
-        upstream=Upstream(connect_s=settings.timeouts.connect_s),
-        meters=Meters(settings.metrics),
+        identifier=Identifier(api, tailnet, ttl_s=settings.tailnet.whois_ttl_s, observe=meters.whois),
+        upstream=AiohttpUpstream(open_session()),
+        meters=meters,
         log=log,
-        running=running,
+        running=Running(),
+    )
+
+
+def _left(expiry: float | None) -> float | None:
+    return None if expiry is None else expiry - time.time()
+
+
+def upstream_provider(provider: Provider) -> UpstreamProvider:
+    """The provider as it is sent to."""
+    authorization, timeouts = provider.authorization, provider.timeouts
+    return UpstreamProvider(
+        base_url=provider.baseurl,
+        authorizer=authorizer_for(authorization.kind, authorization.key) if authorization else authorizer_for(None, None),
+        headers=tuple(provider.headers.items()),
+        add_headers=provider.add_headers,
+        forward_headers=provider.forward_headers,
+        patience=Patience(timeouts.connect_s, timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s),
     )
 
 
@@ -64,12 +93,19 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
             lasting.meters.policy_error(problem.capability)
             _log.warning("%s has an unreadable %s: %s", caller.label or caller.node.name, problem.capability, problem.reason)
 
+    table = provider_table(settings)
+    lasting.meters.configure(
+        models=known_models(table),
+        labels=settings.metrics.labels,
+        max_series=settings.metrics.max_series,
+        node_label=settings.metrics.node_label,
+    )
     return Parts(
         settings=settings,
-        table=provider_table(settings),
+        table=table,
         clients=client_table(settings),
         rights=RightsBook(local_policy(settings), on_new_rights),
-        providers={key: provider_from(one) for key, one in settings.providers.items() if not one.disabled},
+        providers={key: upstream_provider(one) for key, one in settings.providers.items() if not one.disabled},
         upstream=lasting.upstream,
         identifier=lasting.identifier,
         tailnet=lasting.tailnet,

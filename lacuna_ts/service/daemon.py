@@ -14,7 +14,7 @@ from lacuna_ts.service.tasks import Tasks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lacuna_ts.config.schema import Settings
+    from lacuna_ts.config.settings import Settings
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.service.notify import Notifier
     from lacuna_ts.telemetry.logging import Log
@@ -32,7 +32,7 @@ class Daemon:
         self._notifier = notifier
         self._lasting: Lasting = lasting_parts(settings, log, socket_path)
         self.parts: Parts = assemble(settings, self._lasting)
-        self.listeners = Listeners(settings.listen, lambda: self.parts)
+        self.listeners = Listeners(settings.listen, lambda: self.parts, local_callers=settings.tailnet.local_callers)
         self._tasks = Tasks()
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()

@@ -12,17 +12,21 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final
 
-from lacuna_ts.config.schema import ServeListen, TailnetListen
+from lacuna_ts.config.settings import ServeListen, TailnetListen
 from lacuna_ts.gateway.door import Door
 from lacuna_ts.tailnet.binding import serve_socket, tailnet_socket
-from lacuna_ts.tailnet.identify import ConnectionIdentity, ListenerFacts
+from lacuna_ts.tailnet.credentials import peer_credentials
+from lacuna_ts.tailnet.identify import ConnectionIdentity
 from lacuna_ts.tailnet.names import allowed_hosts
+from lacuna_ts.tailnet.peer import ListenerFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.tailnet.daemon import TailnetState
+    from lacuna_ts.tailnet.peer import LocalCallers
+    from lacuna_ts.terms import Via
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +49,15 @@ class CannotListen(Exception):
 class Listeners:
     """The open listeners of one daemon."""
 
-    def __init__(self, listen: Sequence[TailnetListen | ServeListen], parts: Callable[[], Parts]) -> None:
+    def __init__(
+        self,
+        listen: Sequence[TailnetListen | ServeListen],
+        parts: Callable[[], Parts],
+        *,
+        local_callers: LocalCallers,
+    ) -> None:
         self._parts = parts
+        self._local_callers = local_callers
         self.ports = [one.port for one in listen if isinstance(one, TailnetListen) and one.tls is None]
         self._serve = [one for one in listen if isinstance(one, ServeListen)]
         self._open: dict[Place, asyncio.Server] = {}
@@ -71,7 +82,7 @@ class Listeners:
                 sock = serve_socket(one.path, mode=one.mode, group=one.group)
             except OSError as error:
                 raise CannotListen(f"{one.path}: {error.strerror or error}", _exit_code(error)) from error
-            facts = ListenerFacts(via="serve", local_ip="", port=0, service=one.service)
+            facts = ListenerFacts("serve", service=one.service or "", local_callers=self._local_callers)
             door = self._door(facts)
             server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=512)
             self._doors[server] = door
@@ -95,7 +106,7 @@ class Listeners:
             self._doors.pop(server).pre_shutdown()
         return complete
 
-    async def _open_one(self, place: Place, *, via: str) -> bool:
+    async def _open_one(self, place: Place, *, via: Via) -> bool:
         ip, port = place
         try:
             sock = tailnet_socket(ip, port)
@@ -107,7 +118,7 @@ class Listeners:
                 return error.errno == errno.EAFNOSUPPORT  # a kernel without IPv6 will not get it by waiting
             raise CannotListen(f"{ip} port {port}: {error.strerror or error}", _exit_code(error)) from error
         _notice_the_dead(sock)
-        facts = ListenerFacts(via=via, local_ip=ip, port=port, service=None)
+        facts = ListenerFacts(via, ip if via == "direct" else "", port, local_callers=self._local_callers)
         door = self._door(facts)
         server = await asyncio.get_running_loop().create_server(door, sock=sock, backlog=512)
         self._open[place] = server
@@ -120,7 +131,9 @@ class Listeners:
             return None if facts.via == "serve" else self._hosts_of(facts.port)
 
         def identify(transport: asyncio.BaseTransport) -> ConnectionIdentity:
-            return ConnectionIdentity(facts, transport)
+            if facts.via == "serve":
+                return ConnectionIdentity(facts, hop=peer_credentials(transport.get_extra_info("socket")))
+            return ConnectionIdentity(facts, transport.get_extra_info("peername")[:2])
 
         return Door(self._parts, via=facts.via, allowed_hosts=hosts, identify=identify)
 
