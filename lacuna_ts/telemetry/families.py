@@ -16,8 +16,8 @@ WHOIS_DURATIONS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0
 _BASE: Final = ("provider", "handler", "user", "model", "user_agent")
 
 
-def _lacuna(name: str, text: str, *labels: str) -> FamilySpec:
-    return FamilySpec(f"lacuna_provider_{name}", "counter", text, (*_BASE, *labels), has_grant_labels=True)
+def _lacuna(name: str, text: str) -> FamilySpec:
+    return FamilySpec(f"lacuna_provider_{name}", "counter", text, _BASE, has_grant_labels=True)
 
 
 # The six that Lacuna has: same names, labels and meaning, and the figures are the provider's own.
@@ -25,12 +25,9 @@ PROVIDER_REQUESTS: Final = _lacuna("requests_total", "Requests that a provider a
 PROVIDER_INPUT: Final = _lacuna("tokens_input_total", "Input tokens as the provider reported them.")
 PROVIDER_OUTPUT: Final = _lacuna("tokens_output_total", "Output tokens as the provider reported them.")
 PROVIDER_TOKENS: Final = _lacuna("tokens_total", "Input and output tokens together, as the provider reported them.")
-PROVIDER_CACHE_CREATION: Final = FamilySpec(
-    "lacuna_provider_tokens_cache_creation_total",
-    "counter",
+PROVIDER_CACHE_CREATION: Final = _lacuna(
+    "tokens_cache_creation_total",
     "Tokens written to the provider's prompt cache, by how long they are kept: 5m, 1h or unknown.",
-    _BASE,
-    has_grant_labels=True,
 )
 PROVIDER_CACHE_READ: Final = _lacuna("tokens_cache_read_total", "Tokens read from the provider's prompt cache.")
 

@@ -149,8 +149,8 @@ class HistogramFamily:
             if not self._registry.admit(self.lines_per_series, is_open=self.spec.is_open):
                 return self._sink
             pairs = _pairs(self.spec.labels, values, ())
-            bounds = [number(bound) for bound in self.spec.buckets]
-            prefixes = [f"{self.spec.name}_bucket{_braces([*pairs, f'le="{le}"'])} " for le in [*bounds, "+Inf"]]
+            bounds = [f'le="{number(bound)}"' for bound in (*self.spec.buckets, float("inf"))]
+            prefixes = [f"{self.spec.name}_bucket{_braces([*pairs, bound])} " for bound in bounds]
             prefixes += [f"{self.spec.name}_{part}{_braces(pairs)} " for part in ("count", "sum")]
             user = None if self._user_at is None else values[self._user_at]
             found = HistogramSeries(self.spec.buckets, tuple(prefixes), user)
