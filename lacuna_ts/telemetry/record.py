@@ -86,7 +86,7 @@ class Meters:
         bus_up: Callable[[], bool],
         key_expiry_s: Callable[[], float | None],
     ) -> None:
-        """Where to read the gauges about tailscaled; `key_expiry_s` is seconds from now, None when keys never expire."""
+        """Where to read the gauges about tailscaled; `key_expiry_s` is seconds from now, None when it never expires."""
         self._tailscaled_up = tailscaled_up
         self._bus_up = bus_up
         self._key_expiry_s = key_expiry_s
@@ -185,7 +185,7 @@ class Meters:
         user = caller.label if caller is not None else ""
         model = exchange.judged_model or exchange.requested_model
         if model not in self._names.known:
-            model = self._names.label(model, is_answered=200 <= exchange.upstream_status < 300)  # noqa: PLR2004
+            model = self._names.label(model, is_answered=200 <= exchange.upstream_status < 300)
         node = caller.node.name if self._has_node_label and caller is not None else ""
         # The labels of a plan are one object for as long as the plan is kept, and what is found here holds on to it,
         # so its id stands for its content. An exchange without labels has an empty mapping of its own.
@@ -200,7 +200,7 @@ class Meters:
                 more = (("node", printable(node)), *more)
             base = (exchange.provider, exchange.handler, user, model, exchange.client)
             found = self._kinds[key] = ExchangeSeries(
-                self._tables, tuple(map(printable, base)), more, held=labels if labels else None
+                self._tables, tuple(map(printable, base)), more, held=labels or None
             )
         return found
 
