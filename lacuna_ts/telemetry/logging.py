@@ -9,6 +9,7 @@ never come here.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -30,6 +31,7 @@ _NAMES: Final = ((40, "error"), (30, "warn"), (20, "info"), (0, "debug"))
 TEXT_LIMIT: Final = 200
 MESSAGE_LIMIT: Final = 2_000
 MOST_FIELDS: Final = 32
+_NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
 _MILLISECONDS: Final = tuple(f".{n:03d}Z" for n in range(1000))
 _MOST_PENDING: Final = 1_000  # lines written at once at the latest: a callback that logs in a loop must not grow memory
 
@@ -113,7 +115,12 @@ class Log:
         if number < self.level:
             return
         line = _line_of(exchange, self._time(exchange.started_at + exchange.total_s), level)
-        self._append(self._encode(line) if self._is_json else _console_exchange(line))
+        try:
+            self._append(self._encode(line) if self._is_json else _console_exchange(line))
+        except (OverflowError, ValueError):  # a provider counted beyond what any format can hold
+            line.input_tokens = line.output_tokens = line.cache_read_tokens = line.reasoning_tokens = None
+            line.cache_write_tokens = 0
+            self._append(self._encode(line) if self._is_json else _console_exchange(line))
 
     def event(self, level: str, name: str, **fields: Value) -> None:
         """Write one event. `name` is a short sentence or word of ours; `fields` may hold anybody's text."""
@@ -247,6 +254,6 @@ def _console_event(shown: dict[str, Value]) -> bytes:
 def _quoted(value: Value) -> str:
     if not isinstance(value, str):
         return str(value).lower() if isinstance(value, bool) else str(value)
-    if value and not any(mark in value for mark in ' "=\\'):
+    if value and _NEEDS_QUOTES.search(value) is None:
         return value
     return msgspec.json.encode(value).decode()
