@@ -122,7 +122,7 @@ class Log:
             line.cache_write_tokens = 0
             self._append(self._encode(line) if self._is_json else _console_exchange(line))
 
-    def event(self, level: str, name: str, **fields: Value) -> None:
+    def event(self, level: str, name: str, /, **fields: Value) -> None:
         """Write one event. `name` is a short sentence or word of ours; `fields` may hold anybody's text."""
         self.event_at(LEVELS[level], self._now(), name, fields)
 
@@ -246,7 +246,7 @@ def _console_exchange(line: ExchangeLine) -> bytes:
 
 def _console_event(shown: dict[str, Value]) -> bytes:
     at, level, event, *_ = shown.values()
-    pairs = "".join(f" {key}={_quoted(value)}" for key, value in list(shown.items())[3:])
+    pairs = "".join(f" {_quoted(key)}={_quoted(value)}" for key, value in list(shown.items())[3:])
     said = _quoted(event) if "=" in str(event) else event  # else a message could look like fields
     return f"{at} {level:5} {said}{pairs}".encode()
 
