@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 
 OTHER: Final = "other"
 LEARNT_MODELS: Final = 500
+_USER_LIMIT: Final = 1_000  # a machine with many tags: cut short, it would share its series with others like it
 LABEL_KEYS: Final = 8
 _NAME_LIMIT: Final = 128
 _KEY_LIMIT: Final = 64
@@ -85,6 +86,11 @@ class GrantLabels:
             self._has_warned = True
             _log.warning("grant label %s is left out of the metrics: name the wanted ones in metrics.labels", name)
         return False
+
+
+def user_label(user: str) -> str:
+    """The label for `Caller.label`."""
+    return printable(user, _USER_LIMIT)
 
 
 def _is_plain(model: str) -> bool:

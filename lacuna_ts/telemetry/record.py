@@ -13,7 +13,7 @@ from prometheus_client import PlatformCollector, ProcessCollector
 
 from lacuna_ts.errors import UpstreamError
 from lacuna_ts.telemetry import exposition, families
-from lacuna_ts.telemetry.labels import OTHER, GrantLabels, ModelNames
+from lacuna_ts.telemetry.labels import OTHER, GrantLabels, ModelNames, user_label
 from lacuna_ts.telemetry.metrics import Registry
 from lacuna_ts.telemetry.series import ExchangeSeries, Tables
 from lacuna_ts.terms import NO_USAGE, STATUS_OF, printable
@@ -131,7 +131,7 @@ class Meters:
 
     def refused(self, code: str, user: str = "") -> None:
         """Count a refusal that belongs to no exchange: a connection that was turned away."""
-        self._tables.refusals.child((code if code in STATUS_OF else OTHER, printable(user))).value += 1
+        self._tables.refusals.child((code if code in STATUS_OF else OTHER, user_label(user))).value += 1
 
     def whois(self, result: WhoIsResult, seconds: float) -> None:
         """Count one question to tailscaled and how long the answer took."""
@@ -154,7 +154,7 @@ class Meters:
         Lets the loop run between slices; see `exposition`.
         """
         is_openmetrics = exposition.wants_openmetrics(accept)
-        user = None if only_user is None else printable(only_user)
+        user = None if only_user is None else user_label(only_user)
         # A series without a user belongs to nobody, so it is not shown to somebody whose name is empty.
         body = await exposition.render(
             self.registry,
@@ -198,10 +198,9 @@ class Meters:
             more = self._grant_labels.pairs(labels) if labels else ()
             if node:
                 more = (("node", printable(node)), *more)
-            base = (exchange.provider, exchange.handler, user, model, exchange.client)
-            found = self._kinds[key] = ExchangeSeries(
-                self._tables, tuple(map(printable, base)), more, held=labels or None
-            )
+            provider, handler, client = map(printable, (exchange.provider, exchange.handler, exchange.client))
+            base = (provider, handler, user_label(user), printable(model), client)
+            found = self._kinds[key] = ExchangeSeries(self._tables, base, more, held=labels or None)
         return found
 
 

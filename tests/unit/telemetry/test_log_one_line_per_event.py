@@ -184,6 +184,19 @@ def test_lines_are_written_together_once_per_turn_of_the_loop():
     ]  # fmt: skip
 
 
+def test_a_callback_that_logs_without_end_does_not_fill_memory():
+    """After a thousand lines of one turn they are written, not kept."""
+    log, stream = _log()
+
+    async def main():
+        for n in range(1_500):
+            log.event("info", "again", n=n)
+        assert len(_lines(stream)) == 1_000
+
+    asyncio.run(main())
+    assert [msgspec.json.decode(line)["n"] for line in _lines(stream)] == list(range(1_500))
+
+
 def test_a_loop_that_ended_early_loses_no_line():
     """Lines that wait for a loop which is gone come out before the next one, in a new loop as well."""
     log, stream = _log()

@@ -123,7 +123,7 @@ def test_series_are_bounded_and_drops_are_counted():
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
 def test_hostile_text_never_breaks_the_exposition(accept):
     """Surrogates, quotes, line breaks and megabytes in every field leave a text that strict readers accept."""
-    meters = Meters(version="1", node_label=True)
+    meters = Meters(version="1", node_label=True, models=HOSTILE)
     for text in HOSTILE:
         meters.record(_exchange(
             caller=_caller(text, text), client=text, provider=text, handler=text, judged_model=text,

@@ -226,3 +226,25 @@ def test_the_node_is_a_label_where_wanted():
     meters = _meters(node_label=True)
     _record(meters, _exchange(labels={"team": "a"}))
     assert 'user_agent="claude-code",node="laptop",label_team="a"}' in _text(meters)
+
+
+def test_machines_with_many_tags_do_not_see_each_other():
+    """Two long tag sets that differ only at their end are two users."""
+    meters = _meters()
+    tags = tuple(f"tag:{'x' * 20}{n}" for n in range(12))
+    machines = [Caller(3, "t", "t", Node(StableId(last), last, tags=(*tags, last))) for last in ("tag:y", "tag:z")]
+    for machine in machines:
+        _record(meters, _exchange(caller=machine))
+    for machine in machines:
+        users = {dict(labels)["user"] for _, labels in _samples(meters, only_user=machine.label)}
+        assert users == {machine.label}
+
+
+def test_discovered_models_are_named_from_then_on():
+    """What discovery finds is named even before it was answered, and what it no longer finds is not."""
+    meters = _meters()
+    meters.learn_models(["found"])
+    for model in ("found", "claude"):
+        _record(meters, _exchange(judged_model=model, upstream_status=404))
+    assert _value(meters, "lacuna_provider_requests_total", **{**BASE, "model": "found"}) == 1
+    assert _value(meters, "lacuna_provider_requests_total", **{**BASE, "model": "other"}) == 1
