@@ -20,6 +20,7 @@ from lacuna_ts.service.daemon import Daemon
 from lacuna_ts.service.notify import Notifier
 from lacuna_ts.standin.provider import Script, StandInProvider
 from lacuna_ts.standin.tailscaled import StandInTailscaled
+from lacuna_ts.telemetry.library_logs import route
 from lacuna_ts.telemetry.logging import Log
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ async def _demo(port: int | None, *, once: bool) -> int:
             )
             settings = load(_CONFIG % {"port": port, "url": provider.url}, env={}).settings
             log = Log(sys.stderr.buffer, format="console", level="warn" if once else "info", now=time.time)
+            route(log, time.monotonic)
             daemon = Daemon(settings, log=log, socket_path=str(path), notifier=Notifier(None))
             if not once:
                 return await daemon.run(lambda: _announce(port))

@@ -7,15 +7,19 @@ import ctypes
 import os
 import resource
 import sys
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from lacuna_ts.cli.loading import config_option, load_file
 from lacuna_ts.config.places import tailscaled_socket
+from lacuna_ts.config.settings import TailnetListen
 
 if TYPE_CHECKING:
     from lacuna_ts.config.load import Loaded
+    from lacuna_ts.config.settings import Settings
 
 _PR_SET_DUMPABLE: Final = 4
 
@@ -43,11 +47,13 @@ def start(loaded: Loaded, port: int | None) -> int:
     """Run the daemon in this process. Returns its exit code."""
     from lacuna_ts.service.daemon import Daemon  # noqa: PLC0415 - commands that only read the file need none of this
     from lacuna_ts.service.notify import Notifier  # noqa: PLC0415
+    from lacuna_ts.telemetry.library_logs import route  # noqa: PLC0415
     from lacuna_ts.telemetry.logging import Log  # noqa: PLC0415
 
-    settings = loaded.settings.with_port(port) if port is not None else loaded.settings
-    log = Log(sys.stderr.buffer, format=settings.lacuna.logging.format, level=settings.lacuna.logging.level)
-    log.take_over_logging()
+    settings = loaded.settings if port is None else _with_port(loaded.settings, port)
+    logging_ = settings.lacuna.logging
+    log = Log(sys.stderr.buffer, format=logging_.format, level=logging_.level, now=time.time)
+    route(log, time.monotonic)
     for problem in loaded.problems:
         log.event("warning", "config", message=str(problem))
     harden()
@@ -60,6 +66,18 @@ def start(loaded: Loaded, port: int | None) -> int:
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(serve())
+
+
+def _with_port(settings: Settings, port: int) -> Settings:
+    """The settings with another port for the tailnet listener: the first plain one, or a new one."""
+    listen = list(settings.listen)
+    for index, one in enumerate(listen):
+        if isinstance(one, TailnetListen) and one.tls is None:
+            listen[index] = replace(one, port=port)
+            break
+    else:
+        listen.append(TailnetListen(port))
+    return replace(settings, listen=tuple(listen))
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:

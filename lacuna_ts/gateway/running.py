@@ -127,6 +127,10 @@ class Running:
             if ending is not None:
                 live.end(ending)
 
+    def give_up(self) -> None:
+        """End a drain now, and everything with it."""
+        self._idle.set()
+
     async def drain(self, timeout_s: float) -> int:
         """Let everything finish, for at most `timeout_s`; then end the rest. Returns how many had to be ended."""
         self.is_draining = True

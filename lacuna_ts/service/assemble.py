@@ -21,9 +21,12 @@ from lacuna_ts.upstream.send import AiohttpUpstream
 from lacuna_ts.upstream.session import open_session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lacuna_ts.config.settings import Provider, Settings
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.telemetry.logging import Log
+    from lacuna_ts.telemetry.record import WhoIsResult
     from lacuna_ts.terms import Caller
 
 _log = logging.getLogger(__name__)
@@ -60,12 +63,17 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
     return Lasting(
         api=api,
         tailnet=tailnet,
-        identifier=Identifier(api, tailnet, ttl_s=settings.tailnet.whois_ttl_s, observe=meters.whois),
+        identifier=Identifier(api, tailnet, ttl_s=settings.tailnet.whois_ttl_s, observe=_observer(meters)),
         upstream=AiohttpUpstream(open_session()),
         meters=meters,
         log=log,
         running=Running(),
     )
+
+
+def _observer(meters: Meters) -> Callable[[str, float], None]:
+    names: dict[str, WhoIsResult] = {"ok": "known", "not_found": "unknown", "error": "unavailable"}
+    return lambda result, seconds: meters.whois(names[result], seconds)
 
 
 def _left(expiry: float | None) -> float | None:
