@@ -133,6 +133,8 @@ suite() {
 suite "fast tests" "not (netns or realpeer or agents or slow or bench or browser)" coverage run
 [ "$rc" != 5 ] || failed=1
 check "coverage" coverage report
+pure='lacuna_ts/framing/*,lacuna_ts/dialects/*,lacuna_ts/policy/*,lacuna_ts/metering/*,lacuna_ts/config/*'
+check "coverage of the core" coverage report --include="$pure" --fail-under=95
 suite "network namespaces" "netns and not (agents or bench)" python
 suite "real peers" "realpeer and not (netns or agents or bench)" python
 suite "slow tests" "slow and not (netns or realpeer or agents or bench or browser)" python
