@@ -28,7 +28,6 @@ if [ ! -f "$venv/.lacuna-ts" ]; then
 fi
 
 results=$(mktemp -d)
-trap 'rm -rf "$results"; release' EXIT
 : >"$results/table"
 failed=0
 
@@ -36,16 +35,33 @@ row() { printf '  %-22s %s\n' "$1" "$2" >>"$results/table"; }
 
 # --- programs that no Python package brings ------------------------------------------------------------------------
 
+# Debian starts services on installation; this is its own way to say no, and it goes when we go.
+policy=/usr/sbin/policy-rc.d
+start_no_services() {
+    [ ! -e "$policy" ] || return 0
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && : >"$results/policy"
+}
+tidy() {
+    [ ! -f "$results/policy" ] || rm -f "$policy"
+    rm -rf "$results"
+    release
+}
+trap tidy EXIT
+trap 'tidy; trap - EXIT; exit 130' INT
+trap 'tidy; trap - EXIT; exit 143' TERM
+
 # debian PACKAGE PROGRAM WHY: has PROGRAM at the end, or a row that says what is not tested without it.
 debian() {
     PATH=$PATH:/usr/sbin:/sbin command -v "$2" >/dev/null 2>&1 && return 0
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         say "Installing Debian's $1"
         if [ ! -f "$results/updated" ]; then
-            apt-get -qq update >"$results/apt" 2>&1 || say "apt-get update: $(tail -n 1 "$results/apt")"
+            apt-get -qq -o DPkg::Lock::Timeout=300 update >"$results/apt" 2>&1 || say "apt-get update: $(tail -n 1 "$results/apt")"
             : >"$results/updated"
         fi
-        DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$1" >"$results/apt" 2>&1 && return 0
+        start_no_services
+        DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$1" \
+            >"$results/apt" 2>&1 && return 0
         say "$(tail -n 3 "$results/apt")"
     fi
     row "$2" "MISSING: $3 does not run (install $1)"
