@@ -88,7 +88,7 @@ if [ "$(uname -s)" = Linux ]; then
     debian wrk wrk "the measured comparison" || true
     debian iproute2 ip "direct mode in network namespaces" || true
     debian systemd systemd-analyze "the check of the systemd unit" || true
-    if [ -n "$agents" ] && grep -rqs 'mark\.browser' tests --include='*.py'; then
+    if [ -n "$agents" ] && grep -rqs --include='*.py' 'mark\.browser' tests; then
         debian chromium chromium "the web interface in a browser" || true
     fi
 fi
