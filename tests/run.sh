@@ -1,0 +1,179 @@
+#!/bin/sh
+# Linters, types, layers and the whole suite: `sh tests/run.sh [--agents] [PYTEST ARGUMENT...]`.
+# With pytest arguments only pytest runs, with just those. Without, everything runs, and a table at the end says what did
+# and what did not and why. --agents (or CI in the environment) adds the npm agents, over a gigabyte on disk.
+set -eu
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
+. "$root/deploy/venv.sh"
+exec </dev/null
+
+claude_code='@anthropic-ai/claude-code@2.1.331'
+
+agents=${CI:-}
+if [ "${1:-}" = --agents ]; then
+    agents=1
+    shift
+fi
+# `false` and `0` are what people write who mean no.
+case $agents in 0 | false | no) agents= ;; esac
+
+cd "$root"
+ensure_venv tests "$root/tests/requirements.lock"
+PATH=$venv/bin:$PATH
+export PATH
+if [ ! -f "$venv/.lacuna-ts" ]; then
+    python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable "$root"
+    : >"$venv/.lacuna-ts"
+fi
+
+results=$(mktemp -d)
+: >"$results/table"
+failed=0
+
+row() { printf '  %-22s %s\n' "$1" "$2" >>"$results/table"; }
+
+# --- programs that no Python package brings ------------------------------------------------------------------------
+
+# Debian starts services on installation; this is its own way to say no, and it goes when we go.
+policy=/usr/sbin/policy-rc.d
+start_no_services() {
+    [ ! -e "$policy" ] || return 0
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy" && : >"$results/policy"
+}
+tidy() {
+    [ ! -f "$results/policy" ] || rm -f "$policy"
+    rm -rf "$results"
+    release
+}
+trap tidy EXIT
+trap 'tidy; trap - EXIT; exit 130' INT
+trap 'tidy; trap - EXIT; exit 143' TERM
+
+# debian PACKAGE PROGRAM WHY: has PROGRAM at the end, or a row that says what is not tested without it.
+debian() {
+    PATH=$PATH:/usr/sbin:/sbin command -v "$2" >/dev/null 2>&1 && return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "Installing Debian's $1"
+        if [ ! -f "$results/updated" ]; then
+            apt-get -qq -o DPkg::Lock::Timeout=300 update >"$results/apt" 2>&1 || say "apt-get update: $(tail -n 1 "$results/apt")"
+            : >"$results/updated"
+        fi
+        start_no_services
+        DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$1" \
+            >"$results/apt" 2>&1 && return 0
+        say "$(tail -n 3 "$results/apt")"
+    fi
+    row "$2" "MISSING: $3 does not run (install $1)"
+    return 1
+}
+
+install_agents() {
+    debian nodejs node "Claude Code" && debian npm npm "Claude Code" || return 1
+    place_agents=$cache/agents-$(fingerprint "$claude_code")
+    if [ ! -f "$place_agents/.complete" ]; then
+        say "Installing $claude_code"
+        rm -rf "$place_agents"
+        mkdir -p "$place_agents"
+        npm install --prefix "$place_agents" --no-audit --no-fund --no-save --loglevel=error "$claude_code" >&2 || return 1
+        : >"$place_agents/.complete"
+    fi
+    PATH=$place_agents/node_modules/.bin:$PATH
+}
+
+debian curl curl "the caller that is curl" || true
+debian git git "what reads the checkout's history" || true
+if [ "$(uname -s)" = Linux ]; then
+    debian nginx-light nginx "the measured comparison" || true
+    debian wrk wrk "the measured comparison" || true
+    debian iproute2 ip "direct mode in network namespaces" || true
+    debian systemd systemd-analyze "the check of the systemd unit" || true
+    if [ -n "$agents" ] && grep -rqs --include='*.py' 'mark\.browser' tests; then
+        debian chromium chromium "the web interface in a browser" || true
+    fi
+fi
+if [ -n "$agents" ]; then
+    install_agents || row agents "MISSING: $claude_code could not be installed"
+fi
+PATH=$PATH:/usr/sbin:/sbin
+
+if [ $# -gt 0 ]; then
+    rc=0
+    python -m pytest "$@" || rc=$?
+    exit "$rc"
+fi
+
+# --- checks that run no code ----------------------------------------------------------------------------------------
+
+# check NAME COMMAND...: shows what the command says only when it says no.
+check() {
+    label=$1
+    shift
+    say "== $label"
+    if "$@" >"$results/out" 2>&1; then
+        row "$label" ok
+    else
+        cat "$results/out"
+        row "$label" FAILED
+        failed=1
+    fi
+}
+
+check "ruff check" ruff check --quiet .
+check "ruff format" ruff format --check --quiet --diff .
+check "mypy" mypy
+check "import-linter" lint-imports
+
+# --- the suites -----------------------------------------------------------------------------------------------------
+
+# suite NAME MARKS COMMAND...: runs pytest with these marks; its closing line goes into the table.
+suite() {
+    label=$1
+    marks=$2
+    shift 2
+    say "== $label"
+    { "$@" -m pytest --color=no -q -m "$marks" && echo 0 >"$results/rc" || echo $? >"$results/rc"; } 2>&1 | tee "$results/out"
+    rc=$(cat "$results/rc")
+    closing=$(grep -E '^=* ?([0-9]+ (passed|failed|skipped|deselected|error)|no tests ran).* in [0-9.]+s' "$results/out" | tail -n 1 | tr -d =)
+    printf '%s\n' "$closing" >>"$results/closings"
+    case $rc in
+        0) row "$label" "${closing:-ok}" ;;
+        5) row "$label" "no such test" ;;
+        *)
+            row "$label" "FAILED (exit $rc): $closing"
+            failed=1
+            ;;
+    esac
+}
+
+suite "fast tests" "not (netns or realpeer or agents or slow or bench or browser)" coverage run
+[ "$rc" != 5 ] || failed=1
+check "coverage" coverage report
+pure='lacuna_ts/framing/*,lacuna_ts/dialects/*,lacuna_ts/policy/*,lacuna_ts/metering/*,lacuna_ts/config/*'
+check "coverage of the core" coverage report --include="$pure" --fail-under=95
+suite "network namespaces" "netns and not (agents or bench)" python
+suite "real peers" "realpeer and not (netns or agents or bench)" python
+suite "slow tests" "slow and not (netns or realpeer or agents or bench or browser)" python
+suite "browser" "browser and not (agents or bench)" python
+if [ -n "$agents" ]; then
+    suite "npm agents" "agents and not bench" python
+else
+    row "npm agents" "NOT RUN: over a gigabyte; run with --agents or with CI set"
+fi
+suite "measurements" "bench" python
+
+# --- what happened --------------------------------------------------------------------------------------------------
+
+echo
+echo "What ran, and what did not:"
+cat "$results/table"
+echo
+# The plain sum of pytest's own closing lines, as the last line.
+awk '
+    { for (i = 2; i <= NF; i++) { word = $i; sub(/,$/, "", word); count[word] += $(i - 1) } }
+    END {
+        printf "%d passed, %d failed, %d skipped\n", count["passed"] + count["xfailed"],
+            count["failed"] + count["error"] + count["errors"], count["skipped"]
+    }
+' "$results/closings"
+exit "$failed"

@@ -1,0 +1,59 @@
+"""Everything that is installed is named, pinned and hashed, and from no particular place."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+LOCKS = ("requirements.lock", "deploy/build.lock", "tests/requirements.lock")
+
+
+def _pins(lock: str) -> dict[str, list[str]]:
+    """Return, for each requirement of a lock file, its hashes."""
+    text = (ROOT / lock).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return {line.split(" --hash", 1)[0].strip(): re.findall(r"--hash=(\S+)", line) for line in lines}
+
+
+def _name(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[^A-Za-z0-9._-]", requirement.strip(), maxsplit=1)[0]).lower()
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_pin_has_hashes(lock: str) -> None:
+    """Each line of a lock file is one exact version with at least one sha256."""
+    pins = _pins(lock)
+    assert pins
+    for requirement, hashes in pins.items():
+        assert re.match(r"[a-z0-9-]+==[^\s;]+( ; .+)?$", requirement), requirement
+        assert hashes, requirement
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), requirement
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_no_lock_names_a_host(lock: str) -> None:
+    """Lock files say what, not where: no address, no index, no folder of the machine that made them."""
+    text = (ROOT / lock).read_text(encoding="utf-8")
+    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted-host|(^|\s)/\w", text)
+
+
+def test_runtime_lock_covers_the_dependencies() -> None:
+    """Each runtime dependency of pyproject.toml is in the runtime lock, and nothing for tests is."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    locked = {_name(pin.split("==")[0]) for pin in _pins("requirements.lock")}
+    assert {_name(one) for one in project["project"]["dependencies"]} <= locked
+    assert not {"pytest", "hypothesis", "ruff", "mypy", "hatchling", "botocore"} & locked
+
+
+def test_test_lock_covers_the_groups_and_agrees() -> None:
+    """The test lock holds every dependency group, and the very versions that users get."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    pins = set(_pins("tests/requirements.lock"))
+    wanted = {_name(one) for group in project["dependency-groups"].values() for one in group}
+    assert wanted <= {_name(pin.split("==")[0]) for pin in pins}
+    assert set(_pins("requirements.lock")) <= pins
+    assert set(_pins("deploy/build.lock")) <= pins
