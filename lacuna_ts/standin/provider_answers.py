@@ -72,7 +72,9 @@ def answer_to(body: Mapping[str, Any], *, text: str | None, cache: tuple[int, in
     model = str(body.get("model", ""))
     if text is None:
         question = " ".join(last_question(body).split()[:_QUOTED_WORDS])
-        text = f"{ANNOUNCEMENT} {model} was sent: {question}" if question else f"{ANNOUNCEMENT} {model} was sent nothing."
+        text = (
+            f"{ANNOUNCEMENT} {model} was sent: {question}" if question else f"{ANNOUNCEMENT} {model} was sent nothing."
+        )
     words = tuple(split_words(text))
     allowed = body.get("max_completion_tokens") or body.get("max_tokens")
     is_cut_short = isinstance(allowed, int) and len(words) > allowed
