@@ -1,0 +1,87 @@
+"""One provider as the rim sees it: where it is, how we prove ourselves to it, and how patient we are.
+
+Knows nothing of rights or models. Built once per configuration; what is worth keeping between requests (the rules for
+each dialect's headers) is kept here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from lacuna_ts.upstream.authorizers.bearer import Bearer
+from lacuna_ts.upstream.authorizers.key_header import KeyHeader
+from lacuna_ts.upstream.authorizers.none import NoKey
+from lacuna_ts.upstream.headers import HeaderRules
+from lacuna_ts.upstream.target import upstream_url
+from lacuna_ts.upstream.wire import OutgoingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from lacuna_ts.upstream.authorizers.base import Authorizer, Key
+
+AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
+
+
+def authorizer_for(kind: AuthorizationKind | None, key: Key | None) -> Authorizer:
+    """The authorizer that a provider's `authorization` asks for; without one, none."""
+    if kind is None or key is None:
+        return NoKey()
+    return Bearer(key) if kind == "bearer" else KeyHeader(kind, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long each stage may take, in seconds; None waits for ever."""
+
+    connect_s: float | None = 5.0
+    first_byte_s: float | None = 120.0  # from sending until the head of the answer
+    idle_s: float | None = 300.0  # between two pieces of the answer, while we are waiting for one
+    total_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UpstreamProvider:
+    """A configured provider, ready to be sent to."""
+
+    base_url: str
+    authorizer: Authorizer = field(default_factory=NoKey)
+    headers: Sequence[tuple[str, str]] = ()  # configured: sent with every request, instead of the caller's
+    add_headers: Sequence[tuple[str, str]] = ()  # configured: sent beside what is there
+    forward_headers: Sequence[str] = ()  # globs of caller's headers that may go up beyond the dialect's own
+    patience: Patience = field(default_factory=Patience)
+    proxy: str | None = None  # an HTTP proxy that leads to it (a node without a tun device reaches the tailnet so)
+    _rules: dict[tuple[str, ...], HeaderRules] = field(default_factory=dict, init=False, repr=False)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: str,
+        sent: Iterable[tuple[str, str]],
+        forwarded: tuple[str, ...],
+        body: bytes | None,
+    ) -> OutgoingRequest:
+        """The request as it goes up.
+
+        `path` and `query` are raw, `sent` are the caller's headers, `forwarded` is the dialect's list, `body` is None
+        when there is none. Raises BadRequest for a path that must not be sent, KeyUnavailable when our key is away.
+        """
+        rules = self._rules.get(forwarded)
+        if rules is None:
+            rules = self._rules[forwarded] = HeaderRules(
+                forwarded, extra=self.forward_headers, fixed=self.headers, added=self.add_headers
+            )
+        return OutgoingRequest(
+            method=method,
+            url=upstream_url(self.base_url, path, query),
+            headers=rules.outgoing(sent, self.authorizer),
+            body=body,
+            connect_s=self.patience.connect_s,
+            first_byte_s=self.patience.first_byte_s,
+            idle_s=self.patience.idle_s,
+            total_s=self.patience.total_s,
+            proxy=self.proxy,
+        )
