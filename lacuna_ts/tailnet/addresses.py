@@ -21,7 +21,7 @@ def canonical(text: str) -> str:
 
     Raises ValueError for anything that is not one bare address: zone ids, ports, prefixes, spaces, non-ASCII digits.
     """
-    if not text.isascii() or "%" in text or len(text) > 45:  # noqa: PLR2004 - the longest spelling of an IPv6 address
+    if not text.isascii() or "%" in text or len(text) > 45:
         msg = "not a bare IP address"
         raise ValueError(msg)
     address = ipaddress.ip_address(text)
@@ -37,7 +37,7 @@ def is_tailnet(ip: str) -> bool:
         address = ipaddress.ip_address(ip)
     except ValueError:
         return False
-    return address in (TAILNET_V4 if address.version == 4 else TAILNET_V6)  # noqa: PLR2004 - the IP version
+    return address in (TAILNET_V4 if address.version == 4 else TAILNET_V6)
 
 
 def host_text(ip: str) -> str:

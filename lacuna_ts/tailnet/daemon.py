@@ -179,9 +179,16 @@ class TailnetWatch:
 
 
 def state_of(status: Status, before: TailnetState) -> TailnetState:
-    """Read a status. A node that is not running may not be told its addresses: then those of `before` stand."""
+    """Read a status. A node that is not running may not be told its addresses: then those of `before` stand.
+
+    Raises IdentityUnavailable when an address cannot be read.
+    """
     own, names = status.self_node, status.current_tailnet
-    addresses = tuple(canonical(ip) for ip in status.tailscale_ips or ())
+    try:
+        addresses = tuple(canonical(ip) for ip in status.tailscale_ips or ())
+    except ValueError as problem:
+        msg = "tailscaled's status names an address that is none."
+        raise IdentityUnavailable(msg) from problem
     dns_name = own.dns_name.rstrip(".").lower() if own else ""
     suffix = (names.magic_dns_suffix if names else status.magic_dns_suffix).strip(".").lower()
     profile = (status.user or {}).get(str(own.user_id)) if own and not own.tags else None

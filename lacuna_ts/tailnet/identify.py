@@ -26,11 +26,10 @@ if TYPE_CHECKING:
     from lacuna_ts.tailnet.localapi import LocalApi
     from lacuna_ts.terms import Caller, StableId
 
-RawHeaders = "Sequence[tuple[bytes, bytes]]"
-
 LONGEST_TTL_S: Final = 10.0
 _KEPT: Final = 10_000
 _NET_MAP_RACE_S: Final = 0.05  # a new node's first packet may be here before tailscaled has filed the node
+_NOT_RUNNING: Final = "Tailscale is not up on the gateway's machine, so nobody can be recognised just now."
 
 SELF_SOURCE: Final = Refusal(
     "self_source",
@@ -98,6 +97,9 @@ class Identifier:
 
         Simultaneous questions about one peer are one question. Raises UnknownPeer, IdentityUnavailable.
         """
+        watch = self.watch
+        if watch.bus_up and not watch.state.is_running:  # what tailscaled still knows is of yesterday
+            raise IdentityUnavailable(_NOT_RUNNING)
         known = self._fresh(peer)
         if known is not None:
             self.hits += 1
@@ -125,6 +127,8 @@ class Identifier:
     async def _ask(self, peer: PeerAddress, epoch: int) -> Caller:
         if not self.watch.state.stable_id:  # without it, our own node could not be told from others
             await self.watch.refresh()
+        if not self.watch.state.stable_id:
+            raise IdentityUnavailable(_NOT_RUNNING)
         began = self._now()
         result = "error"
         try:
@@ -203,10 +207,10 @@ class ConnectionIdentity:
             peer = locate_serve(raw_headers, self._facts)
             if isinstance(peer, Refusal):
                 return None
-        caller = identifier.cached(peer)  # type: ignore[arg-type]  # narrowed by class above
+        caller = identifier.cached(peer)
         if caller is None:
             return None
-        judged = self._judge(identifier, peer, caller)  # type: ignore[arg-type]  # likewise
+        judged = self._judge(identifier, peer, caller)
         return None if isinstance(judged, Refusal) else judged
 
     async def resolve(self, identifier: Identifier, raw_headers: Sequence[tuple[bytes, bytes]]) -> Caller | Refusal:

@@ -105,9 +105,9 @@ class LocalApi:
                 "do on one. It must be 1.100 or newer."
             )
             raise IdentityUnavailable(msg)
-        if answer.status == 200:  # noqa: PLR2004 - HTTP
+        if answer.status == 200:
             return answer.body
-        if answer.status == 404:  # noqa: PLR2004 - HTTP
+        if answer.status == 404:
             msg = "Your address is not one that tailscaled knows. Connect through Tailscale."
             raise UnknownPeer(msg)
         raise LocalApiError(answer.status, _words(answer.body))
@@ -157,7 +157,7 @@ class LocalApi:
             if head is None:
                 raise IdentityUnavailable(_ODD)
             self._learn(head.version)
-            if head.status != 200:  # noqa: PLR2004 - HTTP
+            if head.status != 200:
                 raise LocalApiError(head.status, "watch-ipn-bus")
             stream.over.add_done_callback(lambda over: notices.put_nowait(over.result()))
             yield _until_over(notices)
@@ -188,7 +188,7 @@ class LocalApi:
 
     async def _body(self, target: str, timeout_s: float, max_bytes: int) -> bytes:
         answer = await self._ask(target, timeout_s, max_bytes)
-        if answer.status == 200:  # noqa: PLR2004 - HTTP
+        if answer.status == 200:
             return answer.body
         raise LocalApiError(answer.status, _words(answer.body))
 

@@ -6,7 +6,7 @@ whole thing unreadable. The net map of old daemons can be many megabytes: it is 
 
 from __future__ import annotations
 
-import datetime  # noqa: TC003 - msgspec reads the annotation at run time
+import datetime
 from typing import Final
 
 import msgspec

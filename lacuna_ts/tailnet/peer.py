@@ -81,7 +81,7 @@ def locate_direct(source_ip: str, facts: ListenerFacts) -> PeerAddress | Refusal
 
 def locate_userspace(source_ip: str, source_port: int) -> PeerAddress | Refusal:
     """The loopback end that tailscaled dialled from: to be asked about once, to learn the node behind it."""
-    if source_ip != LOOPBACK or not 0 < source_port < 65536:  # noqa: PLR2004 - the number of ports
+    if source_ip != LOOPBACK or not 0 < source_port < 65536:
         return NOT_TAILNET
     return PeerAddress(LOOPBACK, source_port, via="userspace")
 

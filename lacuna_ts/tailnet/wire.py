@@ -103,7 +103,7 @@ class Unchunker:
         pieces: list[bytes] = []
         at, end = 0, len(data)
         while at < end and not self.is_done:
-            if self._left > 2:  # noqa: PLR2004 - more than the closing CRLF
+            if self._left > 2:
                 piece = data[at : at + self._left - 2]
                 at += len(piece)
                 self._left -= len(piece)
@@ -208,7 +208,7 @@ class Wire(asyncio.Protocol):
                     raise WireError(msg)
                 return
             head = self._head = read_head(self._buffer[:end])
-            if head.status < 200:  # noqa: PLR2004 - interim answers are not asked for, so none is expected
+            if head.status < 200:
                 msg = "an interim answer"
                 raise WireError(msg)
             data, self._buffer = self._buffer[end + 4 :], b""
