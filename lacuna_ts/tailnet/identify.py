@@ -158,13 +158,13 @@ class Identifier:
     def _read(self, peer: PeerAddress, answer: bytes) -> Caller:
         before = self._known.get(peer)
         own = self.watch.state.stable_id
-        if before is not None and before.caller is not None and before.answer == answer:
-            if before.caller.is_self == (before.caller.node.stable_id == own):
-                return before.caller
+        if before is None or before.caller is None:
+            return caller_from(answer, own_stable_id=own)
+        if before.answer == answer and before.caller.is_self == (before.caller.node.stable_id == own):
+            return before.caller
         caller = caller_from(answer, own_stable_id=own)
-        if before is not None and before.caller is not None and is_same(before.caller, caller):
-            return before.caller  # only what we do not use has changed, such as when it was last seen
-        return caller
+        # What we do not use changes all the time, such as when the node was last seen: that makes no new caller.
+        return before.caller if is_same(before.caller, caller) else caller
 
     def _keep(self, peer: PeerAddress, known: _Known) -> None:
         if peer.port:  # ports are reused: the next connection from this one is somebody else's
@@ -262,7 +262,7 @@ class ConnectionIdentity:
         return await self._locate_userspace(identifier)
 
     async def _locate_userspace(self, identifier: Identifier) -> PeerAddress | Refusal:
-        """Ask once which node tailscaled dialled for; the mapping lives as long as the connection, and so our answer."""
+        """Ask once which node tailscaled dialled for: that mapping lives as long as the connection, so may our answer."""
         found = locate_userspace(*self._source)
         if isinstance(found, PeerAddress):
             try:

@@ -1,4 +1,4 @@
-"""The names under which we may be called. Pure. Everything else in a Host header is a web page's trick (DNS rebinding)."""
+"""The names under which we may be called. Pure. Any other in a Host header is a web page's trick (DNS rebinding)."""
 
 from __future__ import annotations
 

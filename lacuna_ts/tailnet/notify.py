@@ -6,7 +6,7 @@ whole thing unreadable. The net map of old daemons can be many megabytes: it is 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Final
 
 import msgspec
@@ -26,7 +26,7 @@ class SelfNode(msgspec.Struct, rename="pascal"):
     dns_name: str = msgspec.field(name="DNSName", default="")
     host_name: str = ""
     tags: list[str] | None = None
-    key_expiry: datetime.datetime | None = None
+    key_expiry: dt.datetime | None = None
     expired: bool = False
     cap_map: dict[str, msgspec.Raw | None] | None = None
 

@@ -1,4 +1,4 @@
-"""What `tailscale serve` must look like for us. Pure: it is checked and printed, never changed behind anybody's back."""
+"""What `tailscale serve` must look like for us. Pure: it is checked and printed, never changed silently."""
 
 from __future__ import annotations
 
