@@ -1,4 +1,4 @@
-"""The HTTP half of the stand-in tailscaled: LocalAPI requests on a unix socket, answered properly or as badly as told."""
+"""The HTTP half of the stand-in tailscaled: requests on a unix socket, answered properly or as badly as told."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class LocalApiServer:
         """Listen. The socket is open to every local user, as the real one is."""
         _unlink(self.socket_path)
         self._server = await asyncio.start_unix_server(self._serve, path=self.socket_path, limit=_LONGEST_HEAD)
-        os.chmod(self.socket_path, 0o666)  # noqa: PTH101 - a path object would only be in the way
+        os.chmod(self.socket_path, 0o666)  # noqa: S103, PTH101 - open as the real one
 
     async def stop(self) -> None:
         """Stop as a killed daemon does: every connection breaks, the socket is gone."""

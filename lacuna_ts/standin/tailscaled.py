@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from lacuna_ts.standin.localapi_server import LocalApiServer, Reply
@@ -20,6 +19,7 @@ from lacuna_ts.tailnet.notify import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 _PROXYMAP_WAITS_S: Final = (0.0, 0.01, 0.02, 0.05, 0.1)
 

@@ -127,9 +127,11 @@ class TailnetWatch:
     async def _take(self, notice: Notify) -> None:
         if notice.concerns_callers:
             self._flush()
-        if notice.concerns_us or notice.health is not None:
+        if notice.concerns_us:
             await self._refresh()
             self._flush()  # what was asked meanwhile was judged by the state of before
+        elif notice.concerns_health:
+            await self._refresh()
 
     async def _poll(self) -> None:
         while True:

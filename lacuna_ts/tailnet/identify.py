@@ -262,7 +262,7 @@ class ConnectionIdentity:
         return await self._locate_userspace(identifier)
 
     async def _locate_userspace(self, identifier: Identifier) -> PeerAddress | Refusal:
-        """Ask once which node tailscaled dialled for: that mapping lives as long as the connection, so may our answer."""
+        """Ask once which node tailscaled dialled for: the mapping lives as long as the connection."""
         found = locate_userspace(*self._source)
         if isinstance(found, PeerAddress):
             try:

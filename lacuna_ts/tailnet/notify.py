@@ -28,7 +28,7 @@ class SelfNode(msgspec.Struct, rename="pascal"):
     tags: list[str] | None = None
     key_expiry: dt.datetime | None = None
     expired: bool = False
-    cap_map: dict[str, msgspec.Raw | None] | None = None
+    cap_map: dict[str, msgspec.Raw] | None = None
 
 
 class Tailnet(msgspec.Struct, rename="pascal"):
@@ -59,41 +59,54 @@ class Status(msgspec.Struct, rename="pascal"):
     user: dict[str, Profile] | None = None
 
 
+_NOTHING: Final = msgspec.Raw()
+
+
 class Notify(msgspec.Struct, rename="pascal"):
     """One message of the bus."""
 
     state: int | None = None
     err_message: str | None = None
-    login_finished: msgspec.Raw | None = None
-    prefs: msgspec.Raw | None = None
-    self_change: msgspec.Raw | None = None
-    net_map: msgspec.Raw | None = None
-    peers_changed: msgspec.Raw | None = None
-    peers_removed: msgspec.Raw | None = None
-    user_profiles: msgspec.Raw | None = None
-    health: msgspec.Raw | None = None
+    login_finished: msgspec.Raw = _NOTHING
+    prefs: msgspec.Raw = _NOTHING
+    self_change: msgspec.Raw = _NOTHING
+    net_map: msgspec.Raw = _NOTHING
+    peers_changed: msgspec.Raw = _NOTHING
+    peers_removed: msgspec.Raw = _NOTHING
+    user_profiles: msgspec.Raw = _NOTHING
+    health: msgspec.Raw = _NOTHING
 
     @property
     def concerns_callers(self) -> bool:
         """Whether somebody may be another one, or may do something else, than a moment ago."""
         return (
             self.concerns_us
-            or self.peers_changed is not None
-            or self.peers_removed is not None
-            or self.user_profiles is not None
+            or _is_said(self.peers_changed)
+            or _is_said(self.peers_removed)
+            or _is_said(self.user_profiles)
         )
+
+    @property
+    def concerns_health(self) -> bool:
+        """Whether the health warnings may be different."""
+        return _is_said(self.health)
 
     @property
     def concerns_us(self) -> bool:
         """Whether our own node or its state may be different."""
         return (
             self.state is not None
-            or self.self_change is not None
-            or self.net_map is not None
-            or self.prefs is not None
-            or self.login_finished is not None
+            or _is_said(self.self_change)
+            or _is_said(self.net_map)
+            or _is_said(self.prefs)
+            or _is_said(self.login_finished)
             or self.err_message is not None
         )
+
+
+def _is_said(raw: msgspec.Raw) -> bool:
+    """Whether a field was there and not null. Looks without copying: a net map can be many megabytes."""
+    return bytes(memoryview(raw)[:4]) not in {b"", b"null"}
 
 
 _read_status: Final = msgspec.json.Decoder(Status).decode
@@ -122,7 +135,7 @@ def read_notify(line: bytes) -> Notify:
 def services_of(node: SelfNode) -> dict[str, tuple[str, ...]]:
     """The Tailscale Services that this node hosts, with their addresses. Empty when the attribute is unreadable."""
     raw = (node.cap_map or {}).get("service-host")
-    if raw is None:
+    if raw is None or not _is_said(raw):
         return {}
     try:
         objects = _read_services(raw)

@@ -24,7 +24,7 @@ class _Web(msgspec.Struct, rename="pascal"):
 
 
 class _Part(msgspec.Struct, rename="pascal"):
-    tcp: dict[str, msgspec.Raw | None] | None = msgspec.field(name="TCP", default=None)
+    tcp: dict[str, msgspec.Raw] | None = msgspec.field(name="TCP", default=None)
     web: dict[str, _Web | None] | None = None
 
 
