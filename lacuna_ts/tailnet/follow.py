@@ -1,0 +1,117 @@
+"""Listeners that follow tailscaled: opened when an address is there, closed when it is ours no more.
+
+Addresses come late (tailscaled is ready before they can be bound), change (another tailnet, an edit by the admin), or
+vanish. New ones are opened before old ones are closed. While tailscaled is away or the node is not up, everything
+stays as it is: requests are answered with 503 then, which is better than a refused connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+from typing import TYPE_CHECKING, Final, Protocol
+
+from lacuna_ts.tailnet.addresses import host_text
+from lacuna_ts.tailnet.binding import tailnet_socket
+from lacuna_ts.tailnet.peer import LOOPBACK
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
+
+    from lacuna_ts.tailnet.daemon import TailnetState, TailnetWatch
+
+_log = logging.getLogger("lacuna_ts.tailnet")
+
+BIND_AGAIN_S: Final = 0.25
+
+
+class Listener(Protocol):
+    """What serves one socket, as `follow` sees it."""
+
+    async def close(self) -> None:
+        """Accept no more; let what runs finish in its own time, without waiting for it."""
+
+
+def wanted_addresses(state: TailnetState) -> tuple[str, ...]:
+    """Where to listen: every tailnet address of ours, or 127.0.0.1 in userspace mode. Empty: not known yet."""
+    if not state.addresses:
+        return ()
+    return state.addresses if state.tun else (LOOPBACK,)
+
+
+class Followers:
+    """Keeps one listener per address and port. `open_listener(socket, ip, port)` starts serving a bound socket."""
+
+    def __init__(
+        self,
+        watch: TailnetWatch,
+        ports: tuple[int, ...],
+        open_listener: Callable[[socket.socket, str, int], Awaitable[Listener]],
+    ) -> None:
+        self._watch = watch
+        self._ports = ports
+        self._open = open_listener
+        self._listeners: dict[tuple[str, int], Listener] = {}
+        self._problems: dict[tuple[str, int], str] = {}
+        self._changed = asyncio.Event()
+
+    @property
+    def open_at(self) -> tuple[tuple[str, int], ...]:
+        """Where we listen now."""
+        return tuple(self._listeners)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why we do not listen where we should, one sentence each."""
+        return tuple(self._problems.values())
+
+    async def run(self) -> None:
+        """Follow for ever. Raises OSError for a port that is taken or not ours to have while nothing is open yet."""
+        unsubscribe = self._watch.subscribe(lambda _: self._changed.set())
+        try:
+            while True:
+                self._changed.clear()
+                await self.follow_once()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(BIND_AGAIN_S if self._problems else None):
+                        await self._changed.wait()
+        finally:
+            unsubscribe()
+
+    async def follow_once(self) -> None:
+        """Open what is missing, then close what is ours no more."""
+        state = self._watch.state
+        addresses = wanted_addresses(state)
+        if not addresses or not state.is_running:
+            return
+        wanted = {(ip, port) for ip in addresses for port in self._ports}
+        self._problems = {where: text for where, text in self._problems.items() if where in wanted}
+        for where in sorted(wanted - self._listeners.keys()):
+            await self._open_one(*where)
+        for where in self._listeners.keys() - wanted:
+            _log.info("no longer listening on %s:%d", host_text(where[0]), where[1])
+            await self._listeners.pop(where).close()
+
+    async def close(self) -> None:
+        """Close everything."""
+        while self._listeners:
+            await self._listeners.popitem()[1].close()
+
+    async def _open_one(self, ip: str, port: int) -> None:
+        where = (ip, port)
+        try:
+            sock = tailnet_socket(ip, port)
+        except OSError as problem:
+            if problem.errno in {errno.EACCES, errno.EPERM, errno.EADDRINUSE} and not self._listeners:
+                raise
+            text = f"cannot listen on {host_text(ip)}:{port}: {problem.strerror or problem}"
+            if self._problems.get(where) != text:
+                self._problems[where] = text
+                _log.warning("%s; trying again", text)
+            return
+        self._problems.pop(where, None)
+        self._listeners[where] = await self._open(sock, ip, port)
+        _log.info("listening on %s:%d", host_text(ip), port)
