@@ -102,7 +102,7 @@ STATUS_OF: Final[Mapping[RefusalCode, int]] = {
     ),
     "upstream_timeout": 504,
     "internal": 500,  # our bug: the only code that no configuration and no caller can bring about
-}  # type: ignore[dict-item]  # fmt: skip
+}  # fmt: skip
 
 # Refusals that a later, equal request may not meet: a client may try again after the given time.
 PASSING_CODES: Final[frozenset[str]] = frozenset(

@@ -34,7 +34,7 @@ _IDENTITY_PREFIXES: Final = (
 )  # fmt: skip
 _IDENTITY_NAMES: Final = frozenset({b"forwarded", b"x-real-ip", b"true-client-ip", b"authorization", b"x-api-key"})
 
-_PLAIN_TARGET: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*(?:\?[!"$-~]*)?")
+_PLAIN_TARGET: Final = re.compile(r"/[A-Za-z0-9\-._~!$&'()*+,;=:@/%]*(?:\?[!\x22$-~]*)?")
 _DOTS: Final = re.compile(r"/(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})|%(?:0[0-9a-f]|1[0-9a-f]|7f|5c|25)", re.IGNORECASE)
 
