@@ -91,7 +91,9 @@ class UpstreamError(LacunaError):
 
     KINDS: ClassVar[tuple[str, ...]] = ("connect", "tls", "timeout", "broken", "redirect", "auth", "protocol")
 
-    def __init__(self, message: str, *, kind: str, code: RefusalCode = "upstream_unreachable", detail: str = "") -> None:
+    def __init__(
+        self, message: str, *, kind: str, code: RefusalCode = "upstream_unreachable", detail: str = ""
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.kind = kind

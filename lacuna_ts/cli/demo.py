@@ -54,7 +54,9 @@ _CAPABILITIES: Final[Mapping[str, list[dict[str, Any]]]] = {
 
 @click.command("demo", short_help="the daemon against a stand-in tailscaled and a stand-in provider")
 @click.option("--once", is_flag=True, help="Send one streamed request, show what happened, and end.")
-@click.option("--port", type=click.IntRange(1, 65535), help="The port on 127.0.0.1 [default: the next free one from 8080].")
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="The port on 127.0.0.1 [default: the next free one from 8080]."
+)
 def command(port: int | None, *, once: bool) -> None:
     """Try the gateway without a tailnet.
 
@@ -143,7 +145,9 @@ async def _ask_once(port: int) -> None:
             who = msgspec.json.decode(await answer.read())
         async with session.get(f"{base}/metrics/me") as answer:
             metrics = await answer.text()
-    click.echo(f"\n\nRecognised: {who['login']} on {who['node']['name'] if isinstance(who['node'], dict) else who['node']}, as tailscaled says")
+    click.echo(
+        f"\n\nRecognised: {who['login']} on {who['node']['name'] if isinstance(who['node'], dict) else who['node']}, as tailscaled says"
+    )
     click.echo("Metered:")
     for line in metrics.splitlines():
         if line.startswith("lacuna_usage_tokens_total"):

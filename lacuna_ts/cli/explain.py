@@ -11,22 +11,27 @@ from lacuna_ts.cli.loading import config_option, load_file
 from lacuna_ts.cli.verdict import Asking, as_text, verdict
 from lacuna_ts.terms import Caller, Node, StableId
 
-
 _SOMEBODY = 1  # a user id: which one makes no difference to a decision
 
 
 @click.command("explain", short_help="what somebody could use, going by the file and given capabilities")
-@click.option("--as", "who", required=True, metavar="LOGIN|tag:NAME[,tag:…]", help="Who asks: a login, or the tags of a node.")
+@click.option(
+    "--as", "who", required=True, metavar="LOGIN|tag:NAME[,tag:…]", help="Who asks: a login, or the tags of a node."
+)
 @click.option("--group", "groups", multiple=True, metavar="GROUP", help="A group that the tailnet says they are in.")
 @click.option("--node", default="explained-node", metavar="NAME", help="The node they ask from.")
-@click.option("--caps", type=click.Path(exists=True, dir_okay=False, path_type=str), help="A CapMap as WhoIs gives it, as a JSON file.")
+@click.option(
+    "--caps",
+    type=click.Path(exists=True, dir_okay=False, path_type=str),
+    help="A CapMap as WhoIs gives it, as a JSON file.",
+)
 @click.option("--model", help="The model they ask for [default: each that has a name].")
 @click.option("--provider", help="The provider they name in the path.")
 @click.option("--path", help="The path they call, for the dialect.")
 @click.option("--user-agent", help="The User-Agent they send.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @config_option
-def command(  # noqa: D417
+def command(
     who: str, groups: tuple[str, ...], node: str, caps: str | None, model: str | None, provider: str | None,
     path: str | None, user_agent: str | None, as_json: bool, config: str | None,
 ) -> None:  # fmt: skip
@@ -62,5 +67,7 @@ def _cap_map(path: str | None) -> dict[str, tuple[bytes, ...]]:
         with open(path, "rb") as file:  # noqa: PTH123
             read = msgspec.json.decode(file.read(), type=dict[str, list[msgspec.Raw] | None])
     except (msgspec.MsgspecError, OSError) as error:
-        raise click.UsageError(f"--caps {path}: not a CapMap ({error}); it looks like {{\"flare.io/cap/lacuna/grants\": [ … ]}}") from None
+        raise click.UsageError(
+            f'--caps {path}: not a CapMap ({error}); it looks like {{"flare.io/cap/lacuna/grants": [ … ]}}'
+        ) from None
     return {name: tuple(bytes(value) for value in values or ()) for name, values in read.items()}

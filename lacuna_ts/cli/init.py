@@ -72,7 +72,10 @@ def command(directory: Path) -> None:
     files = {"config.json5": CONFIG, "policy.hujson": _POLICY.format(dst=dst)}
     taken = [name for name in files if (directory / name).exists()]
     if taken:
-        click.echo(f"error: {', '.join(str(directory / name) for name in taken)} is there already; nothing was written", err=True)
+        click.echo(
+            f"error: {', '.join(str(directory / name) for name in taken)} is there already; nothing was written",
+            err=True,
+        )
         sys.exit(2)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -83,7 +86,10 @@ def command(directory: Path) -> None:
         click.echo(f"error: {error}", err=True)
         sys.exit(77)
     if not known:
-        click.echo(f"note: tailscaled does not answer at {socket_path}, so policy.hujson names {dst}; put in this node's tag or address", err=True)
+        click.echo(
+            f"note: tailscaled does not answer at {socket_path}, so policy.hujson names {dst}; put in this node's tag or address",
+            err=True,
+        )
 
 
 async def _destination(socket_path: str) -> tuple[str, bool]:
@@ -97,6 +103,7 @@ async def _destination(socket_path: str) -> tuple[str, bool]:
         return "tag:lacuna", False
     finally:
         await api.close()
-    if status.self_tags:
-        return status.self_tags[0], True
-    return (status.addresses[0], True) if status.addresses else ("tag:lacuna", False)
+    tags = (status.self_node.tags if status.self_node else None) or ()
+    for name in (*tags, *(status.tailscale_ips or ())):
+        return name, True
+    return "tag:lacuna", False

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 config_option = click.option(
-    "--config", "config", metavar="FILE", help="The configuration file [default: $LACUNA_TS_CONFIG, then /etc/lacuna-ts/config.json5]."
+    "--config",
+    "config",
+    metavar="FILE",
+    help="The configuration file [default: $LACUNA_TS_CONFIG, then /etc/lacuna-ts/config.json5].",
 )
 
 

@@ -33,7 +33,7 @@ class _Lazy(click.Group):
             return None
         module = importlib.import_module(f"lacuna_ts.cli.{cmd_name.replace('-', '_')}")
         command = module.command
-        assert isinstance(command, click.Command)  # noqa: S101 - one of ours
+        assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -18,6 +18,8 @@ from lacuna_ts.config.places import tailscaled_socket
 from lacuna_ts.config.settings import TailnetListen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lacuna_ts.config.load import Loaded
     from lacuna_ts.config.settings import Settings
 
@@ -39,18 +41,25 @@ def command(config: str | None, port: int | None, host: str | None) -> None:
             "--host does not exist: lacuna-ts listens on this node's tailnet addresses only, because only tailscaled can "
             "say who is calling. Use `listen` in the file to choose ports, or a serve listener."
         )
-    loaded = load_file(config, resolve_secrets=True)
-    sys.exit(start(loaded, port))
+
+    def read() -> Loaded:
+        return load_file(config, resolve_secrets=True)
+
+    sys.exit(start(read, port))
 
 
-def start(loaded: Loaded, port: int | None) -> int:
-    """Run the daemon in this process. Returns its exit code."""
+def start(read: Callable[[], Loaded], port: int | None) -> int:
+    """Run the daemon in this process. `read` reads the file, now and for each reload. Returns the exit code."""
     from lacuna_ts.service.daemon import Daemon  # noqa: PLC0415 - commands that only read the file need none of this
     from lacuna_ts.service.notify import Notifier  # noqa: PLC0415
     from lacuna_ts.telemetry.library_logs import route  # noqa: PLC0415
     from lacuna_ts.telemetry.logging import Log  # noqa: PLC0415
 
-    settings = loaded.settings if port is None else _with_port(loaded.settings, port)
+    def settings_of(loaded: Loaded) -> Settings:
+        return loaded.settings if port is None else _with_port(loaded.settings, port)
+
+    loaded = read()
+    settings = settings_of(loaded)
     logging_ = settings.lacuna.logging
     log = Log(sys.stderr.buffer, format=logging_.format, level=logging_.level, now=time.time)
     route(log, time.monotonic)
@@ -62,7 +71,10 @@ def start(loaded: Loaded, port: int | None) -> int:
     socket_path = tailscaled_socket(settings.tailnet.socket, os.environ)
 
     async def serve() -> int:
-        return await Daemon(settings, log=log, socket_path=socket_path, notifier=notifier).run()
+        daemon = Daemon(
+            settings, log=log, socket_path=socket_path, notifier=notifier, read_again=lambda: settings_of(read())
+        )
+        return await daemon.run()
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(serve())

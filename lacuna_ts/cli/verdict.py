@@ -41,7 +41,9 @@ def verdict(caller: Caller, settings: Settings, asking: Asking) -> dict[str, Any
     decisions = [_decided(rights, table, client, asking, provider, model) for provider, model in models]
     return {
         "caller": _who(caller),
-        "capabilities": {name: [value.decode("utf-8", "replace") for value in values] for name, values in caller.capabilities.items()},
+        "capabilities": {
+            name: [value.decode("utf-8", "replace") for value in values] for name, values in caller.capabilities.items()
+        },
         "unreadable": [{"capability": p.capability, "reason": p.reason} for p in rights.problems],
         "roles": sorted(rights.roles),
         "labels": dict(rights.labels),
@@ -91,7 +93,12 @@ def _decided(
         if isinstance(outcome, Plan):
             break
     outcome, dialect, steps = outcomes[-1] if isinstance(outcomes[-1][0], Plan) else outcomes[0]
-    decision: dict[str, Any] = {"model": model, "dialect": dialect, "allowed": isinstance(outcome, Plan), "why": list(steps)}
+    decision: dict[str, Any] = {
+        "model": model,
+        "dialect": dialect,
+        "allowed": isinstance(outcome, Plan),
+        "why": list(steps),
+    }
     if isinstance(outcome, Plan):
         decision |= {
             "provider": outcome.provider,
@@ -119,7 +126,8 @@ def as_text(document: dict[str, Any]) -> str:
     """The document in words."""
     who = document["caller"]
     lines = [
-        f"caller        {who['label'] or '(nobody)'}" + (f" ({who['display_name']})" if who["display_name"] and who["login"] else ""),
+        f"caller        {who['label'] or '(nobody)'}"
+        + (f" ({who['display_name']})" if who["display_name"] and who["login"] else ""),
         f"node          {who['node']} ({who['node_id']}) {' '.join(who['addresses'])}".rstrip(),
     ]
     if who["tags"]:
@@ -130,7 +138,11 @@ def as_text(document: dict[str, Any]) -> str:
         lines.append(f"not served    {who['denied']}")
     lines.append(f"roles         {', '.join(document['roles']) or 'none'}")
     lines += [f"label         {key}={value}" for key, value in document["labels"].items()]
-    lines += [f"capability    {name}: {value}" for name, values in document["capabilities"].items() for value in values or ["(no value)"]]
+    lines += [
+        f"capability    {name}: {value}"
+        for name, values in document["capabilities"].items()
+        for value in values or ["(no value)"]
+    ]
     lines += [f"unreadable    {one['capability']}: {one['reason']}" for one in document["unreadable"]]
     lines += [f"grant         {origin}" for origin in document["grants"]]
     if document["blocked"] is not None:

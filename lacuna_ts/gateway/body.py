@@ -20,9 +20,7 @@ def _too_large(limit: int) -> BadRequest:
     return BadRequest(f"The request body is larger than the {limit:,} bytes that are allowed here.", "too_large")
 
 
-async def read_body(
-    pieces: BodyPieces, encoding: str, *, max_bytes: int, on_progress: Callable[[], None]
-) -> bytes:
+async def read_body(pieces: BodyPieces, encoding: str, *, max_bytes: int, on_progress: Callable[[], None]) -> bytes:
     """Read and unpack a whole body of at most `max_bytes`. `on_progress` is called whenever bytes have arrived.
 
     Raises BadRequest (`too_large`, `unsupported_encoding`, `bad_request`).

@@ -36,6 +36,10 @@ MAX_HEADERS: Final = 128
 KEEPALIVE_S: Final = 120.0
 _LINGER_S: Final = 2.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UNREADABLE: Final = (
+    b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,'
+    b'"code":"bad_request"}}'
+)
 _SERVER: Final = ("server", "lacuna-ts")
 
 
@@ -52,13 +56,13 @@ class _Protocol(RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        del message  # holds the caller's bytes
+        del message  # it holds the caller's bytes
         _log.warning("a request could not be read (%s)", type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError
         response = web.Response(
             status=status,
-            body=b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","code":"bad_request","param":null}}',
+            body=_UNREADABLE,
             content_type="application/json",
             headers={"x-lacuna-error": "bad_request", "server": "lacuna-ts", "x-should-retry": "false"},
         )
@@ -66,6 +70,7 @@ class _Protocol(RequestHandler):
         return response
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
+        del args
         _log.error("the server failed on a connection: %s", type(kw.get("exc_info")).__name__)
 
 
@@ -87,6 +92,7 @@ class Door(web.Server):
         self._identify = identify
 
     def __call__(self) -> RequestHandler:
+        """A protocol for one new connection."""
         return _Protocol(
             self,
             loop=asyncio.get_running_loop(),
@@ -102,7 +108,7 @@ class Door(web.Server):
 
     async def _take(self, request: web.BaseRequest) -> web.StreamResponse:
         protocol = request.protocol
-        assert isinstance(protocol, _Protocol)  # noqa: S101 - we are its only maker
+        assert isinstance(protocol, _Protocol)
         connection = protocol.identity
         if connection is None:
             transport = request.transport
@@ -140,7 +146,9 @@ class _AiohttpDownstream:
     def body_pieces(self, *, expects_continue: bool) -> _Pieces:
         return _Pieces(self._request, expects_continue=expects_continue)
 
-    async def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False) -> None:
+    async def answer(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False
+    ) -> None:
         response = web.Response(status=status, headers=[*headers, _SERVER], body=body)
         if close:
             response.force_close()
@@ -156,7 +164,7 @@ class _AiohttpDownstream:
         await response.prepare(self._request)
 
     async def write(self, chunk: bytes) -> None:
-        assert self.response is not None  # noqa: S101 - start comes first
+        assert self.response is not None
         await self.response.write(chunk)
 
     def break_off(self, *, at_once: bool = False) -> None:

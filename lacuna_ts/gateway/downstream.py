@@ -32,7 +32,9 @@ class Downstream(Protocol):
     def body_pieces(self, *, expects_continue: bool) -> BodyPieces:
         """The undecoded body as it arrives."""
 
-    async def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False) -> None:
+    async def answer(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False
+    ) -> None:
         """Send a whole answer in one write. With `close`, the connection ends after it."""
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:

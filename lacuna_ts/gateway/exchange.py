@@ -51,7 +51,7 @@ async def lead(down: Downstream, parts: Parts) -> None:
     """
     exchange = Exchange(parts.new_id(), parts.now(), method=down.method, path=down.target, via=down.via)
     task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - a server runs its handlers in tasks
+    assert task is not None
     live = parts.running.enter(exchange, task)
     try:
         refusal = await _until_refused(down, parts, live)
@@ -61,7 +61,7 @@ async def lead(down: Downstream, parts: Parts) -> None:
     except ConnectionError:
         exchange.outcome = "caller_left"
     finally:
-        _close(down, parts, live)
+        _close(parts, live)
 
 
 async def _until_refused(down: Downstream, parts: Parts, live: Live) -> Refusal | None:
@@ -277,7 +277,7 @@ async def _say(refusal: Refusal, down: Downstream, live: Live) -> None:
         down.break_off(at_once=True)
 
 
-def _close(down: Downstream, parts: Parts, live: Live) -> None:
+def _close(parts: Parts, live: Live) -> None:
     """Write down what it was. Synchronous and once: nothing here may be lost to a cancellation."""
     exchange = live.exchange
     parts.running.leave(exchange)

@@ -25,7 +25,9 @@ _READ: Final = frozenset(
         b"upgrade", b"authorization", b"if-none-match", b"accept", b"x-forwarded-host",
     }
 )  # fmt: skip
-_LISTS: Final = frozenset({b"accept", b"if-none-match", b"anthropic-version"})  # harmless when repeated: the first counts
+_LISTS: Final = frozenset(
+    {b"accept", b"if-none-match", b"anthropic-version"}
+)  # harmless when repeated: the first counts
 
 # Names that say who somebody is when a proxy writes them. Spelt with an underscore, they pass through proxies that
 # delete the proper spelling, so a request that carries such a look-alike is refused outright.
@@ -81,7 +83,9 @@ def _headers_read(raw_headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, byt
         if not meaning:
             continue
         if meaning == b"!":
-            return _bad(f"The header name {printable(name.decode('latin-1'), 60)!r} imitates a reserved one. Remove it.")
+            return _bad(
+                f"The header name {printable(name.decode('latin-1'), 60)!r} imitates a reserved one. Remove it."
+            )
         if meaning in found:
             if meaning in _LISTS:
                 continue

@@ -25,8 +25,10 @@ async def answer_listing(
     if not rights.grants:
         return no_grant()
     models = models_for(rights, parts.table, exchange.client, here.provider)
-    if here.provider is not None and not models and here.provider not in usable_providers(
-        rights, parts.table, exchange.client
+    if (
+        here.provider is not None
+        and not models
+        and here.provider not in usable_providers(rights, parts.table, exchange.client)
     ):
         return Refusal("no_provider", f"There is no provider {here.provider!r} that you may use.")
     if here.match.operation == "list_models":

@@ -11,7 +11,6 @@ import msgspec
 
 from lacuna_ts.admin import views
 from lacuna_ts.admin.pages import SECURITY_HEADERS
-from lacuna_ts.gateway.answers import REQUEST_ID
 from lacuna_ts.terms import Caller, Refusal
 
 if TYPE_CHECKING:
@@ -40,7 +39,9 @@ async def answer_anybody(down: Downstream, path: str, parts: Parts) -> None:
     """Answer a request that needs no identity, and tells nothing that would need one."""
     if path == "/ready":
         reasons = not_ready_because(parts)
-        await down.answer(503 if reasons else 200, _JSON, msgspec.json.encode({"ready": not reasons, "reasons": reasons}))
+        await down.answer(
+            503 if reasons else 200, _JSON, msgspec.json.encode({"ready": not reasons, "reasons": reasons})
+        )
     else:
         await down.answer(200, _TEXT, b"ok")
 

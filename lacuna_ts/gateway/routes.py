@@ -18,7 +18,20 @@ if TYPE_CHECKING:
     from lacuna_ts.dialects.base import Dialect, PathMatch
 
 RESERVED: Final = frozenset(
-    {"health", "ready", "metrics", "api", "ui", "v1", "v1beta", "v1beta1", "model", "models", "aperture", "llm-internal"}
+    {
+        "health",
+        "ready",
+        "metrics",
+        "api",
+        "ui",
+        "v1",
+        "v1beta",
+        "v1beta1",
+        "model",
+        "models",
+        "aperture",
+        "llm-internal",
+    }
 )
 OWN_PATHS: Final = frozenset(
     {
@@ -64,6 +77,6 @@ def route(method: str, path: str, *, anthropic_style: bool) -> OwnRoute | Dialec
     if not slash or key in RESERVED or not _KEY.fullmatch(key):
         return None
     # SDKs whose base URL ends in a slash send two; exactly one is forgiven, and only here.
-    rest = rest[1:] if rest.startswith("/") else rest
+    rest = rest.removeprefix("/")
     found = recognise(method, "/" + rest, anthropic_style)
     return DialectRoute(*found, key) if found is not None else None

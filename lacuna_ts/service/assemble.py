@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lacuna_ts.config.settings import Provider, Settings
+    from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.telemetry.record import WhoIsResult
@@ -71,6 +72,13 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
     )
 
 
+def known_models(table: ProviderTable) -> set[str]:
+    """Every model that the file names: these may stand in a metric label."""
+    names = {name for rule in table.rules.values() for name in rule.listed}
+    names |= {one.pattern.text for rule in table.rules.values() for one in rule.models if one.pattern.is_exact}
+    return names | set(table.aliases)
+
+
 def _observer(meters: Meters) -> Callable[[str, float], None]:
     names: dict[str, WhoIsResult] = {"ok": "known", "not_found": "unknown", "error": "unavailable"}
     return lambda result, seconds: meters.whois(names[result], seconds)
@@ -85,7 +93,9 @@ def upstream_provider(provider: Provider) -> UpstreamProvider:
     authorization, timeouts = provider.authorization, provider.timeouts
     return UpstreamProvider(
         base_url=provider.baseurl,
-        authorizer=authorizer_for(authorization.kind, authorization.key) if authorization else authorizer_for(None, None),
+        authorizer=authorizer_for(authorization.kind, authorization.key)
+        if authorization
+        else authorizer_for(None, None),
         headers=tuple(provider.headers.items()),
         add_headers=provider.add_headers,
         forward_headers=provider.forward_headers,
@@ -99,7 +109,9 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
     def on_new_rights(caller: Caller, rights: Rights) -> None:
         for problem in rights.problems:
             lasting.meters.policy_error(problem.capability)
-            _log.warning("%s has an unreadable %s: %s", caller.label or caller.node.name, problem.capability, problem.reason)
+            _log.warning(
+                "%s has an unreadable %s: %s", caller.label or caller.node.name, problem.capability, problem.reason
+            )
 
     table = provider_table(settings)
     lasting.meters.configure(

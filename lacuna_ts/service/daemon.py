@@ -1,4 +1,4 @@
-"""The daemon's life: start, follow tailscaled, serve, drain, stop."""
+"""The daemon's life: start, follow tailscaled, serve, reload, drain, stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import signal
 from typing import TYPE_CHECKING, Final
 
+from lacuna_ts.errors import LacunaError
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
 from lacuna_ts.service.listeners import Listeners, exit_code_for
 from lacuna_ts.service.tasks import Tasks
@@ -30,8 +31,18 @@ _DEFAULT_DRAIN_S: Final = 600.0
 class Daemon:
     """One running gateway. `run` returns the exit code."""
 
-    def __init__(self, settings: Settings, *, log: Log, socket_path: str, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log: Log,
+        socket_path: str,
+        notifier: Notifier,
+        read_again: Callable[[], Settings] | None = None,
+    ) -> None:
+        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none."""
         self._settings = settings
+        self._read_again = read_again
         self._notifier = notifier
         self._lasting: Lasting = lasting_parts(settings, log, socket_path)
         self.parts: Parts = assemble(settings, self._lasting)
@@ -50,6 +61,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         tailnet = self._lasting.tailnet
         tailnet.subscribe(lambda _: self._notifier.status(self._status()))
         try:
@@ -76,12 +88,32 @@ class Daemon:
             self._lasting.running.give_up()
         self._stop.set()
 
+    def reload(self) -> None:
+        """Take the file as it is now: all of it, or, when it is wrong, nothing. What is under way keeps its parts."""
+        if self._read_again is None:
+            return
+        try:
+            settings = self._read_again()
+            parts = assemble(settings, self._lasting)
+        except LacunaError as error:
+            self._lasting.meters.reloaded(is_success=False)
+            _log.error("the configuration was not reloaded, the old one stays: %s", error)
+            return
+        if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
+            _log.warning("changes of `listen` and `tailnet` take effect after a restart")
+        self.parts = parts
+        self._settings = settings
+        self._lasting.meters.reloaded(is_success=True)
+        _log.info("the configuration was reloaded")
+
     async def _first_word(self) -> None:
         """Give tailscaled a moment to answer, so that a normal start is ready with its listeners open."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WORD_S):
                 while not self._stop.is_set():
-                    if self.parts.tailnet.state.is_running and (self.listeners.followers.open_at or not self.listeners.ports):
+                    if self.parts.tailnet.state.is_running and (
+                        self.listeners.followers.open_at or not self.listeners.ports
+                    ):
                         return
                     await asyncio.sleep(_LOOK_S)
 

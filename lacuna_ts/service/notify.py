@@ -18,7 +18,10 @@ class Notifier:
         if not self._address:
             return
         # systemd being away is no reason to stop working, and a full socket none to wait.
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out,
+        ):
             out.setblocking(False)
             out.sendto("\n".join(lines).encode(), self._address)
 

@@ -17,9 +17,7 @@ UNARY = (
     f'{{"role":"assistant","content":"{CONTENT}"}},"finish_reason":"stop"}}],'
     '"usage":{"prompt_tokens":15,"completion_tokens":42,"total_tokens":57}}'
 ).encode()
-UNARY_ANSWER = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(UNARY)
-) + UNARY
+UNARY_ANSWER = (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(UNARY)) + UNARY
 EVENT = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench","system_fingerprint":"fp_0",'
     b'"choices":[{"index":0,"delta":{"content":" some words that a model might say in one go"},"logprobs":null,'

@@ -122,7 +122,12 @@ def test_behind_serve_the_host_was_judged_already() -> None:
 
 def test_a_link_may_show_our_page_and_nothing_else() -> None:
     """Following a link from another site opens the web page; the same from a script, or to an API, is refused."""
-    link = [HOST, (b"Sec-Fetch-Site", b"cross-site"), (b"Sec-Fetch-Mode", b"navigate"), (b"Sec-Fetch-Dest", b"document")]
+    link = [
+        HOST,
+        (b"Sec-Fetch-Site", b"cross-site"),
+        (b"Sec-Fetch-Mode", b"navigate"),
+        (b"Sec-Fetch-Dest", b"document"),
+    ]
     assert judged(*link, method="GET", target="/ui/") == ""
     assert judged(*link, method="GET", target="/llm/ui/") == ""
     assert judged(*link, method="GET", target="/api/whoami") == "cross_site"
