@@ -6,10 +6,9 @@ caller; what only adds and is not built (connectors, extra headers, CORS) adds n
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lacuna_ts.policy.grants import Grant, GrantUnreadable, ModelRule, read_object
+from lacuna_ts.policy.grants import Grant, GrantUnreadable, ModelRule, check_keys, decoded_object
 from lacuna_ts.policy.patterns import Glob, Globs, segment_glob
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ _IGNORED: Final = (
     "Access-Control-Allow-Headers", "filterable_headers", "direct_paths", "skills",
 )  # fmt: skip
 _KNOWN: Final = ("models", "role", "read_metrics", *_RESTRICTING, *_IGNORED)
-_DEEP_START: Final = re.compile(r"\*\*(?:/|$)")
 
 
 class ApertureRights(NamedTuple):
@@ -36,16 +34,24 @@ class ApertureRights(NamedTuple):
 
 
 def read_aperture(raw: bytes, origin: str) -> ApertureRights:
-    """Read one object of `tailscale.com/cap/aperture`. Raises GrantUnreadable; an object without `models` grants none."""
-    value = read_object(raw, _KNOWN)
-    ceiling = next((f"{key!r} restricts, and this version does not enforce it" for key in _RESTRICTING if value.get(key)), None)
-    roles = set(_roles(value))
+    """Read one object of `tailscale.com/cap/aperture`. An object without `models` opens none.
+
+    Raises GrantUnreadable for an object that gives nothing. One that cannot be read and might have restricted, does.
+    """
+    try:
+        value = decoded_object(raw)
+    except GrantUnreadable as error:
+        return ApertureRights((), frozenset(), str(error))
+    restricting = next((key for key in _RESTRICTING if value.get(key)), None)
+    if restricting is not None:
+        return ApertureRights((), frozenset(), f"{restricting!r} restricts, and this version does not enforce it")
+    check_keys(value, _KNOWN)
     texts = value.get("models", [])
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise GrantUnreadable("'models' must be a glob on provider/model, or a list of such globs")
     grants = tuple(grant for text in texts for grant in _grants(text, origin))
-    return ApertureRights(grants, frozenset(roles), ceiling)
+    return ApertureRights(grants, frozenset(_roles(value)), None)
 
 
 def _roles(value: dict[str, Any]) -> Iterator[str]:
@@ -61,17 +67,18 @@ def _roles(value: dict[str, Any]) -> Iterator[str]:
 def _grants(text: str, origin: str) -> Iterator[Grant]:
     """Read a glob on `provider/model`: `*` is one segment or a part of one, `**` any number of them, also none."""
     try:
-        if _DEEP_START.match(text):
-            rest = text[3:]
-            yield _grant(None, text if rest else None, origin)
-            provider, slash, model = rest.partition("/")
-            if slash:  # `**` may also stand for nothing: then the provider is what follows
-                yield _grant(provider, model, origin)
+        if text == "**":
+            yield _grant(None, None, origin)
             return
-        provider, slash, model = text.partition("/")
-        if not slash:
-            raise GrantUnreadable(f"'models': {text!r} covers nothing: write PROVIDER/MODEL, or `**` for everything")
-        yield _grant(provider, model, origin)
+        tail = text
+        if text.startswith("**/"):
+            yield _grant(None, text, origin)
+            tail = text[3:]  # `**` may also stand for nothing: then the provider is what follows
+        provider, slash, model = tail.partition("/")
+        if slash:
+            yield _grant(provider, model, origin)
+        elif tail is text:
+            raise ValueError(f"{text!r} covers nothing: write PROVIDER/MODEL, or `**` for everything")  # noqa: TRY301
     except ValueError as error:
         raise GrantUnreadable(f"'models': {error}") from None
 

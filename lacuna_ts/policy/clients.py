@@ -45,7 +45,9 @@ _OURS: Final = (
     ("curl", r"(?i)^curl/"),
 )
 
-_READ_CHARACTERS: Final = 1024  # searches of patterns with `.*` grow with the square of the text, which a caller chooses
+_READ_CHARACTERS: Final = (
+    1024  # searches of patterns with `.*` grow with the square of the text, which a caller chooses
+)
 _KEPT: Final = 2048
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from lacuna_ts.policy.patterns import Glob, Globs
+from lacuna_ts.terms import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,15 +64,20 @@ def model_rules(rules: Iterable[tuple[str, str | None]]) -> tuple[ModelRule, ...
 
 def read_object(raw: bytes, known: Iterable[str]) -> dict[str, Any]:
     """Read one capability object. Raises GrantUnreadable unless it is an object with none but the `known` keys."""
-    value = _decoded_object(raw)
-    known = tuple(known)
+    value = decoded_object(raw)
+    check_keys(value, tuple(known))
+    return value
+
+
+def check_keys(value: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Raise GrantUnreadable when `value` has a key that is not `known`, or one that is null."""
     for key, inner in value.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, 1)
-            raise GrantUnreadable(f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}"))
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise GrantUnreadable(f"unknown key {printable(key, 40)!r}; {hint}")
         if inner is None:
             raise GrantUnreadable(f"{key!r} is null; leave it out instead")
-    return value
 
 
 def read_grant(raw: bytes, origin: str) -> Grant:
@@ -84,10 +90,10 @@ def read_grant(raw: bytes, origin: str) -> Grant:
 
 def read_labels(raw: bytes) -> dict[str, str]:
     """Read one object of `PREFIX/labels`. Raises GrantUnreadable when any value is no text."""
-    value = _decoded_object(raw)
+    value = decoded_object(raw)
     for key, inner in value.items():
         if not isinstance(inner, str):
-            raise GrantUnreadable(f"the value of {key!r} must be text, is {_kind(inner)}")
+            raise GrantUnreadable(f"the value of {printable(key, 40)!r} must be text, is {_kind(inner)}")
     return value
 
 
@@ -135,14 +141,14 @@ _kept = lru_cache(maxsize=_GRANTS_KEPT)(_parts_or_reason)
 
 def _model_rules(value: object) -> tuple[ModelRule, ...]:
     if not isinstance(value, dict):
-        raise GrantUnreadable('\'models\' must be an object such as {"claude-*": {}}')
+        raise GrantUnreadable("'models' must be an object such as {\"claude-*\": {}}")
     rules = []
     for text, settings in value.items():
         if not isinstance(settings, dict) or settings.keys() - {"rewrite"}:
-            raise GrantUnreadable(f'the value of model {text!r} must be {{}} or {{"rewrite": "…"}}')
+            raise GrantUnreadable(f'the value of model {printable(text, 80)!r} must be {{}} or {{"rewrite": "…"}}')
         rewrite = settings.get("rewrite")
         if settings and not (isinstance(rewrite, str) and rewrite and rewrite.isprintable()):
-            raise GrantUnreadable(f"the rewrite of model {text!r} must be a model name")
+            raise GrantUnreadable(f"the rewrite of model {printable(text, 80)!r} must be a model name")
         rules.append((text, rewrite))
     try:
         return model_rules(rules)
@@ -150,7 +156,8 @@ def _model_rules(value: object) -> tuple[ModelRule, ...]:
         raise GrantUnreadable(f"'models': {error}") from None
 
 
-def _decoded_object(raw: bytes) -> dict[str, Any]:
+def decoded_object(raw: bytes) -> dict[str, Any]:
+    """Decode one capability object. Raises GrantUnreadable unless it is a JSON object of bearable size."""
     if len(raw) > _MAX_BYTES:
         raise GrantUnreadable(f"larger than {_MAX_BYTES} bytes")
     try:

@@ -77,7 +77,7 @@ def _bracket(text: str, at: int) -> tuple[str, int]:
     return _charset(text[first:end], is_negated=is_negated), end + 1
 
 
-def _pieces(text: str) -> list[tuple[str, str]]:
+def _pieces(text: str, any_one: str = ".") -> list[tuple[str, str]]:
     """Split a glob into (wildcard before, regex of what has a fixed length), checking its syntax."""
     pieces = [("", "")]
     at = 0
@@ -90,7 +90,7 @@ def _pieces(text: str) -> list[tuple[str, str]]:
         if character == "[":
             regex, at = _bracket(text, at)
         else:
-            regex = "." if character == "?" else re.escape(character)
+            regex = any_one if character == "?" else re.escape(character)
             at += 1
         pieces[-1] = (pieces[-1][0], pieces[-1][1] + regex)
     return pieces
@@ -239,6 +239,6 @@ def segment_glob(text: str) -> Glob:
         return glob
     inner = "".join(
         {"": "", _STAR: "[^/]*", _DEEP: "(?:.*/)?", _ALL: ".*"}[wildcard] + regex
-        for wildcard, regex in _pieces(text.replace("?", "[!/]"))
+        for wildcard, regex in _pieces(text, "[^/]")
     )
     return Glob(f"segments:{text}", False, "regex", "", re.compile(inner, re.DOTALL))  # noqa: FBT003

@@ -92,6 +92,7 @@ class Rights:
     problems: tuple[PolicyProblem, ...] = ()
     is_guest_turned_away: bool = False  # a shared-in caller whom no `autogroup:shared` grant admits
     decisions: dict[tuple[object, ...], Plan | Refusal] = field(default_factory=dict, repr=False)  # bounded by decide
+    hints: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)  # bounded by refusals
     _at: dict[ProviderRule, tuple[Grant, ...]] = field(default_factory=dict, repr=False)
     _reaches: dict[tuple[ProviderRule, str], Reach] = field(default_factory=dict, repr=False)
 
