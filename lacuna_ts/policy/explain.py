@@ -53,7 +53,7 @@ def _routing(question: Question, table: ProviderTable) -> Iterator[str]:
     if targets:
         leads_to = ", ".join(f"{target.provider}/{target.model}" for target in targets)
         yield f"{question.model!r} is an alias of {leads_to}"
-    rules = table.rules.values()
+    rules = list(table.rules.values())
     if question.named_provider is not None:
         rules = [rule for rule in rules if rule.id == question.named_provider]
         if not rules:

@@ -26,7 +26,7 @@ _CACHEABLE_BYTES: Final = 4096
 _GRANTS_KEPT: Final = 8192  # many callers carry the same grants
 
 
-class GrantUnreadable(ValueError):  # noqa: N818 - says what is the case
+class GrantUnreadable(ValueError):
     """A capability's object that gives nothing; the message is the reason."""
 
 

@@ -117,6 +117,9 @@ class Glob:
     shape: _Shape = field(compare=False, repr=False)
     fixed: str = field(compare=False, repr=False)  # for "prefix" and "suffix": the text without its star
     regex: re.Pattern[str] | None = field(compare=False, repr=False)
+    is_segmented: bool = field(
+        default=False, repr=False
+    )  # made by `segment_glob`: the same letters mean something else
 
     @staticmethod
     def parse(text: str) -> Glob:
@@ -155,7 +158,7 @@ class Glob:
 def _parse(text: str) -> Glob:
     pieces = _pieces(text)
     if not any(character in text for character in "*?["):
-        return Glob(text, True, "exact", "", None)  # noqa: FBT003
+        return Glob(text, True, "exact", "", None)
     shape: _Shape = "regex"
     fixed = text.replace("*", "")
     if not any(character in text for character in "?["):
@@ -166,7 +169,7 @@ def _parse(text: str) -> Glob:
         elif text == _STAR + fixed:
             shape = "suffix"
     regex = re.compile(_regex(pieces), re.DOTALL) if shape == "regex" else None
-    return Glob(text, False, shape, fixed, regex)  # noqa: FBT003
+    return Glob(text, False, shape, fixed, regex)
 
 
 class Globs:
@@ -183,7 +186,7 @@ class Globs:
         self._exact = frozenset(pattern.text for pattern in by_shape.get("exact", ()))
         self._prefixes = tuple({pattern.fixed for pattern in by_shape.get("prefix", ())})
         self._suffixes = tuple({pattern.fixed for pattern in by_shape.get("suffix", ())})
-        self._others = tuple({pattern.text: pattern for pattern in by_shape.get("regex", ())}.values())
+        self._others = tuple(dict.fromkeys(by_shape.get("regex", ())))
 
     @staticmethod
     def parse(texts: Iterable[str]) -> Globs:
@@ -231,8 +234,7 @@ def most_specific(patterns: Iterable[Glob], value: str) -> Glob | None:
 def segment_glob(text: str) -> Glob:
     """A pattern in which `*` and `?` stop at `/`, as Aperture's do; `**` is any number of whole segments.
 
-    Raises ValueError as `Glob.parse` does. Has a text of its own kind, so that it never counts as equal to a `Glob` of
-    the same letters.
+    Raises ValueError as `Glob.parse` does.
     """
     glob = _parse(text)
     if glob.is_exact or text == _ALL:
@@ -241,4 +243,4 @@ def segment_glob(text: str) -> Glob:
         {"": "", _STAR: "[^/]*", _DEEP: "(?:.*/)?", _ALL: ".*"}[wildcard] + regex
         for wildcard, regex in _pieces(text, "[^/]")
     )
-    return Glob(f"segments:{text}", False, "regex", "", re.compile(inner, re.DOTALL))  # noqa: FBT003
+    return Glob(text, False, "regex", "", re.compile(inner, re.DOTALL), is_segmented=True)

@@ -47,7 +47,7 @@ def shared_in() -> Refusal:
 
 
 def policy_unreadable() -> Refusal:
-    """A ceiling cannot be read or kept. Why is for the log and for `whois-test`: it is about the policy, not the caller."""
+    """A ceiling cannot be read or kept. Why is for the log and `whois-test`: it is about the policy, not the caller."""
     return Refusal(
         "policy_unreadable",
         "The policy sets limits for you that this gateway cannot keep, so it lets nothing through. "
@@ -76,7 +76,8 @@ def provider_denied(question: Question, table: ProviderTable, *, is_client: bool
     what = f"your client ({_client(question)})" if is_client else f"the model {_model(question)}"
     return Refusal(
         "provider_denied",
-        f"The provider {question.named_provider!r} is not set up for {what} ({BY_PROVIDER}). {_instead(question, table)}",
+        f"The provider {question.named_provider!r} is not set up for {what} ({BY_PROVIDER}). "
+        f"{_instead(question, table)}",
     )
 
 

@@ -1,7 +1,7 @@
 """Everything one caller may do: the union of what the tailnet policy and the configuration file give them.
 
-Only `blocked` denies. An entry that cannot be read gives nothing; one that could have been a ceiling refuses the caller,
-because leaving it out would give more than was meant.
+Only `blocked` denies. An entry that cannot be read gives nothing; one that could have been a ceiling refuses the
+caller, because leaving it out would give more than was meant.
 """
 
 from __future__ import annotations
