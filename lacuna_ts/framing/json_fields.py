@@ -139,6 +139,8 @@ class FieldScanner:
         else:
             stop = found.end()
             self._in_string = 2 if found[0] == b"\\" else 0
+        if self._is_key and self._depth == 1 and len(self._key) <= len(self._wanted):
+            self._key += chunk[at : min(stop, at + len(self._wanted) + 1)]
         self._take(chunk, at, stop)
         return stop
 
@@ -156,7 +158,7 @@ class FieldScanner:
         if mark == b'"':
             self._in_string = 1
             if self._depth == 1 and self._is_key:
-                self._key.clear()
+                self._key[:] = b'"'
         self._take(chunk, at, found.end())
         self._step(mark)
         return found.end()
@@ -179,5 +181,3 @@ class FieldScanner:
             self._capture += chunk[start:stop]
             if len(self._capture) > self._limit:
                 self._capture = None
-        elif self._is_key and self._depth == 1 and len(self._key) <= len(self._wanted):
-            self._key += chunk[start : min(stop, start + len(self._wanted) + 1)].lstrip(b" \t\r\n,{")

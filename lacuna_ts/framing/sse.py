@@ -16,6 +16,7 @@ import msgspec
 # One frame may be large (an image in base64); beyond this it is passed over, and reading goes on at the next one.
 MAX_PENDING_BYTES: Final = 256 * 1024
 
+_LF: Final = 0x0A
 _BOM: Final = b"\xef\xbb\xbf"
 # Two line ends in a row. The look-ahead keeps CRLF from being read as two; a CR at the very end counts as a line end
 # at once, because on a CR-only stream the byte that would settle it belongs to the next event.
@@ -58,31 +59,34 @@ class SseDecoder:
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Take the next bytes; return the events that they complete, in order. Never raises."""
-        if not chunk:
-            return []
         if not self._saw_cr and b"\r" in chunk:
             self._saw_cr = True
         held = len(self._pending)
+        # What nearly every chunk is: one whole event of one line, not worth the loop below.
+        if not held and not self._saw_cr and chunk[:6] == b"data: " and chunk.find(b"\n", 6) == len(chunk) - 2:
+            if chunk[-1] == _LF and not self._is_passing_over:
+                start = self._offset
+                self._offset = end = start + len(chunk)
+                return [SseEvent("message", chunk[6:-2], self.last_id, start, end)]
+        elif not chunk:
+            return []
         data = self._pending + chunk if held else chunk
         events: list[SseEvent] = []
         # A blank line may lie across the cut: at most three of its bytes were held before.
         at, look = 0, max(0, held - 3)
-        while (stop := self._block_end(data, look)) > 0:
+        end_of = _mixed_end if self._saw_cr else _lf_end
+        while stop := end_of(data, look):
             if self._is_passing_over:
                 self._is_passing_over = False
             elif (event := self._read_block(data[at:stop], self._offset + at)) is not None:
                 events.append(event)
             at = look = stop
-        self._keep(data, at)
+        if at == len(data) and not self._is_passing_over:
+            self._pending = b""
+            self._offset += at
+        else:
+            self._keep(data, at)
         return events
-
-    def _block_end(self, data: bytes, look: int) -> int:
-        """Where the first block after `look` ends, its blank line included; 0 when it does not end here."""
-        if self._saw_cr:
-            found = _BLANK_LINE.search(data, look)
-            return found.end() if found else 0
-        stop = data.find(b"\n\n", look)
-        return stop + 2 if stop >= 0 else 0
 
     def _keep(self, data: bytes, at: int) -> None:
         """Hold what is left behind `at`, or begin to pass it over when it has grown too large."""
@@ -96,15 +100,13 @@ class SseDecoder:
 
     def _read_block(self, block: bytes, start: int) -> SseEvent | None:
         end = start + len(block)
-        # The two shapes that nearly all streams consist of; anything else goes the long way round.
-        if block.startswith(b"data: ") and block.find(b"\n", 6) == len(block) - 2 and not self._saw_cr:
-            return SseEvent("message", block[6:-2], self.last_id, start, end)
-        if block.startswith(b"event: ") and not self._saw_cr:
-            first = block.find(b"\n")
-            if block.startswith(b"data: ", first + 1) and block.find(b"\n", first + 7) == len(block) - 2:
+        # The shape that every event of a typed stream has; anything else goes the long way round.
+        if block[:7] == b"event: " and not self._saw_cr:
+            first = block.find(b"\n", 7)
+            if block[first + 1 : first + 7] == b"data: " and block.find(b"\n", first + 7) == end - start - 2:
                 name = _text(block[7:first])
-                if name is not None:
-                    return SseEvent(name or "message", block[first + 7 : -2], self.last_id, start, end)
+                if name:
+                    return SseEvent(name, block[first + 7 : -2], self.last_id, start, end)
         return self._read_lines(block, start, end)
 
     def _read_lines(self, block: bytes, start: int, end: int) -> SseEvent | None:
@@ -125,6 +127,18 @@ class SseDecoder:
         if not lines:
             return None
         return SseEvent(kind or "message", b"\n".join(lines), self.last_id, start, end)
+
+
+def _lf_end(data: bytes, look: int) -> int:
+    """Where the first block after `look` ends, its blank line included; 0 when it does not end here. LF only."""
+    found = data.find(b"\n\n", look)
+    return found + 2 if found >= 0 else 0
+
+
+def _mixed_end(data: bytes, look: int) -> int:
+    """As `_lf_end`, for a stream in which a CR was seen."""
+    found = _BLANK_LINE.search(data, look)
+    return found.end() if found else 0
 
 
 def _text(value: bytes) -> str | None:
