@@ -15,6 +15,7 @@ import msgspec
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import (
+    ROUTING_FIELDS,
     check_model,
     figure,
     read_count,
@@ -36,8 +37,9 @@ if TYPE_CHECKING:
 
 _GENERATE: Final = frozenset({"/v1/messages", "/messages"})
 _COUNT: Final = frozenset({"/v1/messages/count_tokens", "/messages/count_tokens"})
-_JUDGED: Final = frozenset({"model", "stream", "max_tokens"})
-_PLAIN: Final = frozenset(
+_OWN: Final = frozenset({"model", "stream", "max_tokens"})
+_JUDGED: Final = _OWN | ROUTING_FIELDS
+_PLAIN: Final = _OWN | frozenset(
     {
         "messages", "system", "tools", "tool_choice", "temperature", "top_p", "top_k", "thinking", "metadata",
         "stop_sequences", "service_tier", "context_management", "output_config", "mcp_servers", "container",

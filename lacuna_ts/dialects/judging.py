@@ -44,9 +44,9 @@ _NULL: Final = b"null"
 def read_judged(body: bytes, judged: frozenset[str], plain: frozenset[str]) -> dict[str, msgspec.Raw]:
     """Return the top-level fields of `body`. Raises BadRequest for one that chooses another destination.
 
-    `judged` are the names whose values are looked at; `plain` are the other names that are common in the dialect.
+    `judged` holds ROUTING_FIELDS and the names whose values are looked at; `plain` the names that the dialect has.
     """
-    fields = read_fields(body, judged=judged | ROUTING_FIELDS, plain=plain)
+    fields = read_fields(body, judged=judged, plain=plain)
     for name in fields.keys() & ROUTING_FIELDS:
         raise BadRequest(
             f"The field `{name}` is not taken here: it would choose another destination than the one that your rights"

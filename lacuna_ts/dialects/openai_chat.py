@@ -12,6 +12,7 @@ import msgspec
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import (
+    ROUTING_FIELDS,
     check_model,
     figure,
     read_count,
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from lacuna_ts.framing.sse import SseEvent
 
 _PATHS: Final = frozenset({"/v1/chat/completions", "/chat/completions"})
-_JUDGED: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"})
-_PLAIN: Final = frozenset(
+_OWN: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"})
+_JUDGED: Final = _OWN | ROUTING_FIELDS
+_PLAIN: Final = _OWN | frozenset(
     {
         "messages", "temperature", "top_p", "tools", "tool_choice", "parallel_tool_calls", "response_format",
         "reasoning_effort", "seed", "stop", "store", "user", "metadata", "logprobs", "top_logprobs", "logit_bias",
@@ -69,7 +71,7 @@ class _Chunk(msgspec.Struct):
     """What metering looks at in an answer and in a streamed chunk."""
 
     usage: Any = None
-    choices: list[msgspec.Raw] | None = None
+    choices: msgspec.Raw = msgspec.Raw(b"[]")
 
 
 _READ_CHUNK: Final = msgspec.json.Decoder(_Chunk)
@@ -163,7 +165,7 @@ class OpenAIChatReader:
         if chunk is None or not isinstance(chunk.usage, dict):
             return False
         self._usage = _usage(chunk.usage)
-        return not chunk.choices
+        return bytes(chunk.choices).translate(None, b"[] \t\r\n") in {b"", _NULL}
 
     def usage(self) -> Usage:
         """What was used, as far as told."""

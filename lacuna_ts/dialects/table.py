@@ -23,7 +23,7 @@ _ANTHROPIC_FIRST: Final[tuple[Dialect, ...]] = (ANTHROPIC_MESSAGES, OPENAI_CHAT)
 _METHODS: Final = ("GET", "POST")
 
 
-def recognise(method: str, path: str, anthropic_style: bool) -> tuple[Dialect, PathMatch] | None:  # noqa: FBT001
+def recognise(method: str, path: str, anthropic_style: bool) -> tuple[Dialect, PathMatch] | None:
     """Return who speaks `method` and the raw `path` (no query), and what they ask; None when nobody does.
 
     `anthropic_style`: the request has an `anthropic-version` header, which decides about paths that two dialects
@@ -40,7 +40,7 @@ def methods_for(path: str) -> tuple[str, ...]:
     return tuple(method for method in _METHODS if recognise(method, path, anthropic_style=False))
 
 
-def dialect_for_errors(path: str, anthropic_style: bool) -> Dialect:  # noqa: FBT001
+def dialect_for_errors(path: str, anthropic_style: bool) -> Dialect:
     """Return the dialect to refuse in, for any path at all, known or not, with or without a provider's prefix."""
     if anthropic_style or path.endswith(("/messages", "/messages/count_tokens")):
         return ANTHROPIC_MESSAGES

@@ -16,7 +16,8 @@ import msgspec
 from lacuna_ts.errors import BadRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 MAX_KEYS: Final = 10_000
 _READ: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -27,11 +28,11 @@ _MEMBER: Final = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]
 _NEXT: Final = re.compile(rb"[ \t\r\n]*([,}])")
 
 
-def read_fields(body: bytes, *, judged: Collection[str] = (), plain: Collection[str] = ()) -> dict[str, msgspec.Raw]:
+def read_fields(body: bytes, *, judged: AbstractSet[str] = frozenset(), plain: AbstractSet[str] = frozenset()) -> dict[str, msgspec.Raw]:
     """Return the members of the JSON object `body`, in the order sent. The values are views into `body`.
 
-    A key that folds onto one of `judged` without being it is refused (see `fold`); `plain` are keys known not to,
-    so that they need not be looked at. Raises BadRequest, whatever the bytes are.
+    A key that folds onto one of `judged` without being it is refused (see `fold`); `plain` are common keys
+    that need no look. Raises BadRequest, whatever the bytes are.
     """
     try:
         if not body.isascii():
@@ -49,7 +50,7 @@ def read_fields(body: bytes, *, judged: Collection[str] = (), plain: Collection[
         raise BadRequest(f"The body has more than {MAX_KEYS} top-level fields.")
     if not _is_tight(body, fields) and not _stands_once(body, fields):
         raise BadRequest("The body names a top-level field twice: each may stand there once.")
-    for key in fields.keys() - plain - judged if judged else ():
+    for key in fields.keys() - plain if judged else ():
         _refuse_lookalike(key, judged)
     return fields
 
@@ -65,7 +66,7 @@ def fold(key: str) -> str:
     return "".join(c for c in shown if unicodedata.category(c)[0] not in "CMZ")
 
 
-def _refuse_lookalike(key: str, judged: Collection[str]) -> None:
+def _refuse_lookalike(key: str, judged: AbstractSet[str]) -> None:
     if key.isascii() and key.islower() and key.isidentifier():
         return  # the fold of such a key is the key itself
     if (folded := fold(key)) in judged:

@@ -114,12 +114,8 @@ class _StreamReader:
 
     def feed(self, chunk: bytes) -> list[tuple[int, int]]:
         """Return which parts of the stream, by offset, only answer our own question for usage."""
-        hidden: list[tuple[int, int]] = []
         read = self.reader.feed
-        for event in self.decoder.feed(chunk):
-            if read(event):
-                hidden.append((event.start, event.end))
-        return hidden
+        return [(event.start, event.end) for event in self.decoder.feed(chunk) if read(event)]
 
 
 class _Hider:
