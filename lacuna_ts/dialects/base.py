@@ -96,8 +96,8 @@ class Dialect(Protocol):
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request as it goes up: with `model` in place, each top-level key once, usage asked for in streams."""
 
-    def usage_of(self, match: PathMatch, body: bytes) -> Usage:
-        """The usage in a whole answer; `source` is "none" when it has none. Never raises."""
+    def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:
+        """The usage in a whole answer to `asked`; `source` is "none" when it has none. Never raises."""
 
     def usage_reader(self, asked: Asked) -> UsageReader:
         """A reader for one streamed answer. Gives the same figures as `usage_of` for the same answer sent whole."""
