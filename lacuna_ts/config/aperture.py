@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 _KINDS = frozenset({"role", "providers", "mcp", "hook"})
 
 
-def capabilities_of(entries: Sequence[dict[str, Any]], prefix: str) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+def capabilities_of(
+    entries: Sequence[dict[str, Any]], prefix: str
+) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     """The capability objects that early grant objects amount to, under our `prefix`, and what is wrong with them.
 
     `*` as a whole field is the only wildcard of that form: everything else is taken literally.

@@ -11,12 +11,16 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
-METADATA_NAMES: Final = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"})
+METADATA_NAMES: Final = frozenset(
+    {"metadata", "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"}
+)
 METADATA_ADDRESSES: Final = frozenset(
     map(ipaddress.ip_address, ("100.100.100.200", "192.0.0.192", "168.63.129.16", "fd00:ec2::254", "fd20:ce::254"))
 )
 
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\Z")
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*\Z"
+)
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|\d+)(\.(0x[0-9a-f]*|\d+))*\Z")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*\Z")
 
@@ -51,7 +55,9 @@ def normal_form(text: str) -> str | None:
     if shown_host is None:
         return None
     path = parts.path.rstrip("/")
-    if not _PATH.match(path) or any(step in {".", ".."} for step in path.replace("%2e", ".").replace("%2E", ".").split("/")):
+    if not _PATH.match(path) or any(
+        step in {".", ".."} for step in path.replace("%2e", ".").replace("%2E", ".").split("/")
+    ):
         raise Refused("has a path with empty, `.` or `..` steps or characters that do not belong in one")
     default_port = {"http": 80, "https": 443}[parts.scheme]
     return f"{parts.scheme}://{shown_host}{f':{port}' if port not in (None, default_port) else ''}{path}"

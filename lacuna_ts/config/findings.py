@@ -36,7 +36,6 @@ class Findings:
 
     def secret(self, path: Path, value: str) -> Secret:
         """The credential written at `path`, which resolved to `value`. Notes what no header could carry."""
-
         template = self.templates.get(path, value)
         if not self.is_resolved and "${" in value:
             return Secret(template, self.sources)

@@ -171,7 +171,9 @@ class _Reader:
 
     def _unclosed(self, closing: str, opened: int) -> SyntaxProblem:
         start = self.problem("", opened)
-        return self.problem(f"the file ends before the `{self.text[opened]}` of line {start.line} is closed by `{closing}`")
+        return self.problem(
+            f"the file ends before the `{self.text[opened]}` of line {start.line} is closed by `{closing}`"
+        )
 
     def _forget(self, member: Path) -> None:
         """Drop the lines below a value that a later one of the same name replaces."""

@@ -61,8 +61,10 @@ def _tailnet(entry: FileListen, path: Path, found: Findings) -> TailnetListen:
     port = entry.tailnet or 0
     if not 1 <= port <= 65535:
         found.error((*path, "tailnet"), "is not a port: write 1 to 65535")
-    tls = TlsFiles(entry.tls.cert, entry.tls.key) if isinstance(entry.tls, FileTls) else (True if entry.tls else None)
-    return TailnetListen(port, tls)
+    tls = entry.tls
+    if isinstance(tls, FileTls):
+        return TailnetListen(port, TlsFiles(tls.cert, tls.key))
+    return TailnetListen(port, True if tls else None)
 
 
 def _serve(entry: FileListen, path: Path, found: Findings) -> ServeListen:

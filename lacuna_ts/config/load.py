@@ -99,7 +99,9 @@ def _note_duplicates(found: Findings) -> None:
     for twice in found.document.duplicates:
         message = f"this key stands on line {twice.first_line} already"
         is_rule = len(twice.path) == 5 and twice.path[2:4] == ("capability", "models")
-        problem = Problem(path_text(twice.path), f"{message}: {'the last one counts' if is_rule else 'keep one'}", twice.line)
+        problem = Problem(
+            path_text(twice.path), f"{message}: {'the last one counts' if is_rule else 'keep one'}", twice.line
+        )
         found.problems.append(Problem(problem.path, problem.message, problem.line, is_warning=is_rule))
 
 
@@ -122,19 +124,31 @@ def _well_formed(value: dict[str, Any], found: Findings) -> File:
         try:
             return File.model_validate(value)
         except ValidationError as error:
-            for detail in error.errors(include_url=False):
-                path, message = message_of(detail, value)
-                found.error(path, message)
-            for path in {_part_of(path) for path in (message_of(detail, value)[0] for detail in error.errors())}:
-                _leave_out(value, path)
+            wrong = [message_of(detail, value) for detail in error.errors(include_url=False)]
+        for path, message in wrong:
+            found.error(path, message)
+        for path in {_part_of(path) for path, _ in wrong}:
+            _leave_out(value, path)
+
+
+# What stands in for a list entry of the wrong shape, so that the indexes of the others stay as they are.
+_NEUTRAL: Final[dict[str, dict[str, Any]]] = {
+    "grants": {"src": [], "app": {}},
+    "temp_grants": {"src": [], "grants": []},
+    "blocked": {"src": []},
+}
 
 
 def _part_of(path: Path) -> Path:
-    """The part of the file that is left out when something at `path` is wrong: one entry where there are several."""
-    return path[: 2 if path[0] in {"providers", "aliases", "groups"} else 1]
+    """The part of the file that is left out when something at `path` is wrong: as little as can be left out."""
+    if path[0] == "providers":
+        return path[: 4 if path[2:3] == ("compatibility",) else 3]
+    return path[:2]
 
 
 def _leave_out(value: dict[str, Any], path: Path) -> None:
     inside = value_at(value, path[:-1])
     if isinstance(inside, dict):
-        inside.pop(path[-1], None)
+        del inside[path[-1]]
+    else:
+        inside[path[-1]] = _NEUTRAL.get(str(path[0]), "")

@@ -48,7 +48,9 @@ def take_out(document: Document, value: dict[str, Any]) -> tuple[dict[str, Any],
         Problem(text, message, document.line_of(path), is_warning)
         for path, text, message, is_warning in _findings(value)
     ]
-    kept = {key: part for key, part in value.items() if key not in RESTRICTING and key not in OBSERVING and key != "hooks"}
+    kept = {
+        key: part for key, part in value.items() if key not in RESTRICTING and key not in OBSERVING and key != "hooks"
+    }
     gone = {*PROVIDER_RESTRICTING, *PROVIDER_NEEDED, *PROVIDER_OBSERVING}
     providers = value.get("providers")
     if isinstance(providers, dict):

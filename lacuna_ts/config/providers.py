@@ -120,7 +120,10 @@ def _authorization(provider: Provider, entry: FileProvider, path: Path, found: F
     kind = written if isinstance(written, str) or written is None else written.type
     if kind is not None and kind not in (*KINDS, *UNBUILT_TYPES, "none"):
         known = ", ".join((*KINDS, "iam", "none"))
-        found.error((*path, "authorization"), f"provider {provider.id} has invalid authorization type: {kind} (use one of {known})")
+        found.error(
+            (*path, "authorization"),
+            f"provider {provider.id} has invalid authorization type: {kind} (use one of {known})",
+        )
         return None
     key_path, key = _key(entry, path, found)
     if kind == "iam" and key is not None:
@@ -159,7 +162,11 @@ def _kind(written: str | None, provider: Provider) -> AuthorizationKind:
 def _key(entry: FileProvider, path: Path, found: Findings) -> tuple[Path, str | None]:
     """Where the key is written, and the key; None when there is none."""
     places: list[tuple[Path, str]] = []
-    if entry.authorization is not None and not isinstance(entry.authorization, str) and entry.authorization.apikey is not None:
+    if (
+        entry.authorization is not None
+        and not isinstance(entry.authorization, str)
+        and entry.authorization.apikey is not None
+    ):
         places.append(((*path, "authorization", "apikey"), entry.authorization.apikey))
     if entry.apikey:
         places.append(((*path, "apikey"), entry.apikey))
@@ -256,4 +263,3 @@ def unknown(key: str, known: tuple[str, ...] | list[str]) -> str:
 
     close = get_close_matches(key, known, 1)
     return f"unknown field `{key}`" + (f": did you mean `{close[0]}`?" if close else "")
-

@@ -91,8 +91,8 @@ def _section_text(title: str, prefix: str, section: type[BaseModel], seen: set[t
         for inner in _sections(field.annotation):
             if inner in seen:
                 continue
-            many = get_origin(field.annotation)
-            path = f"{prefix}{name}" + {dict: ".NAME", list: "[]"}.get(many, "")  # type: ignore[call-overload]
+            origin = get_origin(field.annotation)
+            path = f"{prefix}{name}" + (".NAME" if origin is dict else "[]" if origin is list else "")
             yield from _section_text(f"`{path}`", f"{path}.", inner, seen)
 
 
@@ -130,7 +130,11 @@ def _default(field: FieldInfo) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, BaseModel):
-        return "{" + ", ".join(f'"{key}": {_shown(part)}' for key, part in value.model_dump(exclude_defaults=True).items()) + "}"
+        return (
+            "{"
+            + ", ".join(f'"{key}": {_shown(part)}' for key, part in value.model_dump(exclude_defaults=True).items())
+            + "}"
+        )
     return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -144,23 +148,31 @@ def _names(names: Any) -> str:
 
 def _lists() -> str:
     missing = [flag for flag in compatibility.FLAGS if flag not in compatibility.BUILT]
-    return f"""
-## Names
+    rows = (
+        (
+            "provider keys",
+            "letters, digits, `.` `_` `-`, beginning with a letter or digit; never equal to a `base_path`",
+        ),
+        ("reserved keys", _names(sorted(RESERVED_NAMES))),
+        ("`compatibility`", _names(sorted(compatibility.BUILT))),
+        ("`compatibility` without effect as yet", _names(missing)),
+        ("authorization types", _names((*KINDS, "none"))),
+        ("authorization types that disable the provider as yet", _names(UNBUILT_TYPES)),
+    )
+    not_built = (
+        (_names(notbuilt.RESTRICTING), "stops the start: a looser policy would hold without it"),
+        (f"in providers {_names(notbuilt.PROVIDER_RESTRICTING)}", "the same"),
+        (f"in grants {_names(notbuilt.GRANT_RESTRICTING)}", "the same"),
+        ("hooks with `fail_policy` `fail_closed`", "the same"),
+        (f"in providers {_names(notbuilt.PROVIDER_NEEDED)}", "stops the start: the provider is not reached without it"),
+        (f"{_names(notbuilt.OBSERVING[:-1])} `hooks`", "loads with a warning"),
+        (f"in providers {_names(notbuilt.PROVIDER_OBSERVING)}", "loads with a warning"),
+    )
+    return "\n## Names\n" + _table(rows) + "\n## Known and not built yet\n" + _table(not_built)
 
-| | |
-|---|---|
-| provider keys | letters, digits, `.` `_` `-`, beginning with a letter or digit; no `base_path`; none of {_names(sorted(RESERVED_NAMES))} |
-| `compatibility` | {_names(sorted(compatibility.BUILT))}; loaded without effect as yet: {_names(missing)} |
-| authorization types | {_names(KINDS)} `none`; loaded, but the provider is disabled as yet: {_names(UNBUILT_TYPES)} |
 
-## Known and not built yet
-
-| | |
-|---|---|
-| stop the start, because without them a looser policy would hold | {_names(notbuilt.RESTRICTING)}; in providers {_names(notbuilt.PROVIDER_RESTRICTING)}; in grants {_names(notbuilt.GRANT_RESTRICTING)}; hooks that fail closed |
-| stop the start, because a provider cannot be reached as written without them | {_names(notbuilt.PROVIDER_NEEDED)} |
-| loaded with a warning | {_names(notbuilt.OBSERVING[:-1])} `hooks`; in providers {_names(notbuilt.PROVIDER_OBSERVING)} |
-"""
+def _table(rows: tuple[tuple[str, str], ...]) -> str:
+    return "\n| | |\n|---|---|\n" + "".join(f"| {left} | {right} |\n" for left, right in rows)
 
 
 if __name__ == "__main__":

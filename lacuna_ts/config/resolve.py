@@ -14,8 +14,8 @@ from lacuna_ts.config import aperture
 from lacuna_ts.config.compatibility import vintage_of
 from lacuna_ts.config.document import path_text
 from lacuna_ts.config.listening import read_listen
-from lacuna_ts.config.policy_of import capability_problem, client_problem, source_problem
 from lacuna_ts.config.notbuilt import GRANT_RESTRICTING
+from lacuna_ts.config.policy_of import capability_problem, client_problem, source_problem
 from lacuna_ts.config.providers import RESERVED_NAMES, merged, read_provider
 from lacuna_ts.config.settings import (
     BlockedEntry,

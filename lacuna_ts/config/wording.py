@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lacuna_ts.config.document import Path
 
 _TYPES: Final = {
-    "string_type": 'must be a text, in quotes',
+    "string_type": "must be a text, in quotes",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
     "bool_type": "must be true or false",
