@@ -1,0 +1,265 @@
+"""One provider entry of the file -> Provider: vintage, address, credential, dialects and rules.
+
+A provider that cannot work through no fault of the file's form (a placeholder for an address, an authorization that is
+not built) is disabled with a warning, so that one unfinished entry does not keep the others from serving.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, get_args
+
+from lacuna_ts.config import baseurl, compatibility
+from lacuna_ts.config.policy_of import glob_problem
+from lacuna_ts.config.settings import Authorization, AuthorizationKind, Provider, Timeouts
+from lacuna_ts.terms import ProviderId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lacuna_ts.config.compatibility import Vintage
+    from lacuna_ts.config.document import Path
+    from lacuna_ts.config.findings import Findings
+    from lacuna_ts.config.schema import FileProvider, FileTimeouts
+
+RESERVED_NAMES: Final = frozenset(
+    {
+        "health", "ready", "metrics", "api", "ui", "v1", "v1beta", "v1beta1", "model", "models", "aperture",
+        "llm-internal",
+    }
+)  # fmt: skip
+# Authorization types that we know and have not built: the provider is disabled instead of called without a credential.
+UNBUILT_TYPES: Final = {
+    "iam": "AWS signatures (`iam`) are not built yet",
+    "hec": "authorization `hec` is not built yet",
+    "cf-aig-authorization": "authorization `cf-aig-authorization` is not built yet",
+}
+KINDS: Final[tuple[str, ...]] = get_args(AuthorizationKind)
+
+_PROVIDER_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_PLACEHOLDER = re.compile(r"YOUR_|<.*>\Z|x{3,}\Z|changeme", re.IGNORECASE)
+
+
+class _Unusable(Exception):
+    """This provider cannot be called; the message says why."""
+
+
+def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeouts, found: Findings) -> Provider:
+    """Resolve one entry. Problems go to `found`; the provider that comes back is only of use when none is an error."""
+    path: Path = ("providers", key)
+    _check_key(key, path, found)
+    provider = Provider(
+        id=ProviderId(key),
+        baseurl="",
+        name=entry.name,
+        description=entry.description,
+        vintage=vintage,
+        headers=_headers(entry.headers, (*path, "headers"), found),
+        add_headers=_added_headers(entry.add_headers, (*path, "add_headers"), found),
+        forward_headers=tuple(glob.lower() for glob in entry.forward_headers),
+        labels=entry.labels,
+        timeouts=merged(common, entry.timeouts),
+        preference=entry.preference,
+        disabled=entry.disabled,
+        disabled_because="the file says so" if entry.disabled else "",
+        tailnet=entry.tailnet,
+        opaque=entry.opaque,
+        default_model=entry.default_model,
+    )
+    provider = _with_rules(provider, entry, path, found)
+    provider = _with_dialects(provider, entry, path, found)
+    try:
+        url = _base_url(key, entry, path, found)
+        provider = replace(provider, baseurl=url)
+        provider = replace(provider, authorization=_authorization(provider, entry, path, found))
+    except _Unusable as reason:
+        if not provider.disabled:
+            found.warn(path, f"provider {key} is disabled: {reason}")
+            provider = replace(provider, disabled=True, disabled_because=str(reason))
+    return provider
+
+
+def merged(common: Timeouts, own: FileTimeouts) -> Timeouts:
+    """`common` with what `own` sets."""
+    return replace(common, **{name: float(value) for name, value in own.model_dump().items() if value is not None})
+
+
+def _check_key(key: str, path: Path, found: Findings) -> None:
+    if not _PROVIDER_KEY.match(key):
+        found.error(path, f"provider key `{key}` must begin with a letter or digit and hold only those and `.` `_` `-`")
+    elif key in RESERVED_NAMES:
+        found.error(path, f"provider key `{key}` is reserved, because paths of ours begin with it: choose another")
+
+
+def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str:
+    where = (*path, "baseurl")
+    text = (entry.baseurl or "").strip()
+    if not text:
+        found.error(path, f"provider {key} has no base URL configured: write `baseurl`")
+        return ""
+    if not found.is_resolved and "${" in text:
+        return text
+    try:
+        url = baseurl.normal_form(text)
+    except baseurl.Refused as refused:
+        found.error(where, f"the base URL {refused}")
+        return ""
+    if url is None:
+        raise _Unusable("its base URL is a placeholder or not a URL")
+    has_key = entry.apikey or entry.keys or (entry.authorization is not None and entry.auth_mode != "none")
+    if has_key and baseurl.is_in_clear(url):
+        found.warn(where, "the key would cross the network in clear: write https://")
+    return url
+
+
+def _authorization(provider: Provider, entry: FileProvider, path: Path, found: Findings) -> Authorization | None:
+    """The credential to add, None for none. Raises _Unusable for a kind that cannot be added yet."""
+    written = entry.authorization
+    kind = written if isinstance(written, str) or written is None else written.type
+    if kind is not None and kind not in (*KINDS, *UNBUILT_TYPES, "none"):
+        known = ", ".join((*KINDS, "iam", "none"))
+        found.error(
+            (*path, "authorization"),
+            f"provider {provider.id} has invalid authorization type: {kind} (use one of {known})",
+        )
+        return None
+    key_path, key = _key(entry, path, found)
+    if kind == "iam" and key is not None:
+        found.error(key_path, "authorization `iam` signs with AWS credentials and takes no `apikey`: take it out")
+    if kind in UNBUILT_TYPES:
+        raise _Unusable(UNBUILT_TYPES[kind])
+    if kind == "none" or entry.auth_mode == "none":
+        return None
+    if key is None:
+        if kind is not None and provider.vintage == "lacuna":
+            found.error((*path, "authorization"), f"authorization `{kind}` needs a key: write `apikey`")
+        elif provider.vintage == "aperture" and not provider.tailnet:
+            found.warn(path, "has no `apikey`: requests go up without a credential")
+        return None
+    if key.startswith("keyfile::"):
+        raise _Unusable("keys of Google service accounts (`keyfile::`) are not built yet")
+    if key.startswith("keyid:"):
+        raise _Unusable("its key is a reference into another key store: write the key itself")
+    if _PLACEHOLDER.match(key):
+        found.warn(key_path, "the key looks like a placeholder")
+    return Authorization(_kind(kind, provider), found.secret(key_path, key))
+
+
+def _kind(written: str | None, provider: Provider) -> AuthorizationKind:
+    """The kind that is written, or the one that the provider's dialects and host call for."""
+    for kind in get_args(AuthorizationKind):
+        if kind == written:
+            return kind  # type: ignore[no-any-return]
+    if "//api.anthropic.com" in provider.baseurl or provider.compatibility == {"anthropic_messages"}:
+        return "x-api-key"
+    if "//generativelanguage.googleapis.com" in provider.baseurl:
+        return "x-goog-api-key"
+    return "bearer"
+
+
+def _key(entry: FileProvider, path: Path, found: Findings) -> tuple[Path, str | None]:
+    """Where the key is written, and the key; None when there is none."""
+    places: list[tuple[Path, str]] = []
+    if (
+        entry.authorization is not None
+        and not isinstance(entry.authorization, str)
+        and entry.authorization.apikey is not None
+    ):
+        places.append(((*path, "authorization", "apikey"), entry.authorization.apikey))
+    if entry.apikey:
+        places.append(((*path, "apikey"), entry.apikey))
+    places += [((*path, "keys", index, "value"), key.value) for index, key in enumerate(entry.keys)]
+    if len(entry.keys) > 1:
+        found.warn((*path, "keys"), "several keys are not built yet: only the first is used")
+    if not places:
+        return path, None
+    where, key = places[0]
+    if len({value for place, value in places if "keys" not in place[2:3]}) > 1:
+        found.error(where, "two different keys are written, here and in `apikey` of the provider: keep one")
+    if not key and entry.authorization is not None:
+        found.warn(where, "the key is empty: requests go up without a credential")
+        return where, None
+    return where, key or None
+
+
+def _with_rules(provider: Provider, entry: FileProvider, path: Path, found: Findings) -> Provider:
+    """`provider` with what it allows and what it lists."""
+    capability = entry.capability
+    rules = {} if capability is None else {glob: rule.rewrite for glob, rule in capability.models.items()}
+    agents = () if capability is None else tuple(capability.user_agents)
+    for field, globs in (("models", tuple(rules)), ("user_agents", agents)):
+        for glob in globs:
+            if problem := glob_problem(glob):
+                place = glob if field == "models" else agents.index(glob)
+                found.error((*path, "capability", field, place), problem)
+    if provider.vintage == "aperture" and not entry.models:
+        found.error(
+            path,
+            f"provider {provider.id} has no models configured: list them in `models`, "
+            "or write `capability: {}` to allow every model",
+        )
+    listed = tuple(dict.fromkeys(entry.models or ()))
+    if provider.vintage == "aperture":
+        rules = {literal_glob(name): None for name in listed}
+    return replace(provider, models=tuple(sorted(rules.items())), user_agents=agents, listed=listed)
+
+
+def literal_glob(name: str) -> str:
+    """A glob that matches `name` and nothing else."""
+    return re.sub(r"[*?[]", lambda found: f"[{found[0]}]", name)
+
+
+def _with_dialects(provider: Provider, entry: FileProvider, path: Path, found: Findings) -> Provider:
+    where = (*path, "compatibility")
+    for flag in entry.compatibility:
+        if flag not in compatibility.FLAGS:
+            found.error((*where, flag), unknown(flag, compatibility.FLAGS))
+    flags = compatibility.effective(entry.compatibility, provider.vintage)
+    unbuilt = sorted(name for name, holds in entry.compatibility.items() if holds and name not in compatibility.BUILT)
+    unbuilt = [name for name in unbuilt if name in compatibility.FLAGS]
+    if unbuilt:
+        found.warn(where, f"not built yet and without effect: {', '.join(unbuilt)}")
+    return replace(provider, dialects=flags & compatibility.BUILT, compatibility=flags)
+
+
+def _headers(headers: Mapping[str, str], path: Path, found: Findings) -> dict[str, str]:
+    for name, value in headers.items():
+        _check_header(name, value, (*path, name), found)
+    return {name.lower(): value.strip() for name, value in headers.items()}
+
+
+def _added_headers(lines: list[str], path: Path, found: Findings) -> tuple[tuple[str, str], ...]:
+    added = []
+    for index, line in enumerate(lines):
+        name, colon, value = line.partition(":")
+        if not colon:
+            found.error((*path, index), 'a header is written `"Name: value"`')
+        else:
+            _check_header(name.strip(), value.strip(), (*path, index), found)
+        added.append((name.strip().lower(), value.strip()))
+    return tuple(added)
+
+
+# What makes a message end somewhere else, or belongs to the connection: never set from a file.
+_OURS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "keep-alive", "expect"}
+)
+
+
+def _check_header(name: str, value: str, path: Path, found: Findings) -> None:
+    if not _HEADER_NAME.match(name):
+        found.error(path, f"`{name[:60]}` is not the name of a header")
+    elif name.lower() in _OURS:
+        found.error(path, f"the header `{name}` belongs to the connection and cannot be set")
+    elif not value.isprintable() or not value.isascii():
+        found.error(path, "holds line breaks or other characters that no header may carry")
+
+
+def unknown(key: str, known: tuple[str, ...] | list[str]) -> str:
+    """What to say about a key that does not exist, with the closest that does."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only wanted when something is wrong
+
+    close = get_close_matches(key, known, 1)
+    return f"unknown field `{key}`" + (f": did you mean `{close[0]}`?" if close else "")

@@ -1,0 +1,310 @@
+"""What a configuration file may say: every section and field, its type, and the words that describe it.
+
+Only shape is judged here; what fields mean together is judged in `resolve` and `providers`. Sections that exist
+elsewhere or are planned stand in `notbuilt`. The reference page is generated from these descriptions.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from lacuna_ts.config.settings import (
+    AuthorizationKind,
+    Listen,
+    LocalCallers,
+    LogFormat,
+    LogLevel,
+    Provider,
+    ServeListen,
+    Settings,
+    TailnetListen,
+    Timeouts,
+    TlsFiles,
+)
+
+__all__ = [
+    "AuthorizationKind", "File", "Listen", "Provider", "ServeListen", "Settings", "TailnetListen", "Timeouts",
+    "TlsFiles",
+]  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    """Which branch of a field with several forms a value belongs to, so that only that branch reports problems."""
+    names = {bool: "bool", str: "text", list: "list", dict: "object", type(None): "null"}
+    return names.get(type(value), "object")
+
+
+_Text = Annotated[str, Tag("text")]
+_ByForm = Discriminator(_kind)
+
+
+class Section(BaseModel):
+    """An object of the file: unknown keys and wrong types are errors, nothing is converted."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
+
+
+class FileTls(Section):
+    """A certificate of one's own."""
+
+    cert: str = Field(description="Path of the PEM file with the certificate chain.")
+    key: str = Field(description="Path of the PEM file with the private key.")
+
+
+class FileListen(Section):
+    """One way in: `tailnet` or `serve`. There is no other, because nothing else can tell who is calling."""
+
+    tailnet: int | None = Field(
+        default=None,
+        description="Port on every address that tailscaled says is ours; in userspace mode on 127.0.0.1.",
+    )
+    tls: Annotated[bool, Tag("bool")] | Annotated[FileTls, Tag("object")] | Annotated[None, Tag("null")] = Field(
+        default=None,
+        discriminator=_ByForm,
+        description="`true`: HTTPS with the certificate that tailscaled gets for this node; or `{cert, key}`.",
+    )
+    serve: str | None = Field(
+        default=None,
+        description="Path of a unix socket behind `tailscale serve` (1.94 or later). `check` prints the command.",
+    )
+    service: str | None = Field(default=None, description="`svc:NAME`, where serve answers for a Tailscale Service.")
+    group: str | None = Field(
+        default=None, description="Group that owns the socket; default: the group of the process."
+    )
+    mode: str | None = Field(default=None, description='Permissions of the socket, in octal: `"0660"`, the default.')
+
+
+class FileTailnet(Section):
+    """How tailscaled is asked and what is believed."""
+
+    socket: str | None = Field(
+        default=None,
+        description="tailscaled's LocalAPI socket; default: where tailscaled puts it. "
+        "`$LACUNA_TS_TAILSCALED_SOCKET` wins.",
+    )
+    capability_prefixes: list[str] = Field(
+        default=["flare.io/cap/lacuna"],
+        min_length=1,
+        description="Prefixes of the capabilities that are read: `PREFIX/grants`, `/labels`, `/role`, `/limits`.",
+    )
+    local_callers: LocalCallers = Field(
+        default="deny",
+        description="What a call from the gateway's own address may do: nothing (`deny`), `/health`, `/ready` and "
+        "`/metrics` (`metrics`), or whatever its own node is granted (`node`).",
+    )
+    whois_ttl_s: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Seconds that a WhoIs answer is kept. Never longer than 1: rights end as quickly.",
+    )
+    stream_grace_s: float = Field(
+        default=30.0, ge=0, le=3600, description="Seconds that running streams go on while tailscaled is away."
+    )
+    outbound_proxy: str | None = Field(
+        default=None,
+        description="HTTP proxy for providers with `tailnet: true`, for userspace mode: `http://127.0.0.1:1055`.",
+    )
+    public_url: str | None = Field(
+        default=None, description="The URL that callers use, where it is none of the node's own names."
+    )
+
+
+class FileLogging(Section):
+    """Log lines."""
+
+    format: LogFormat = Field(default="console", description="One line per exchange for people, or as JSON.")
+    level: LogLevel = Field(default="info", description="The least severe kind of line that is written.")
+
+
+class FileUserAgent(Section):
+    """A client of one's own."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str = Field(min_length=1, description="The client's name, as `user_agents` globs see it.")
+    pattern: str = Field(description="Regular expression, searched for in the User-Agent header.")
+
+
+class FileLacuna(Section):
+    """Lacuna's own block."""
+
+    logging: FileLogging = Field(default_factory=FileLogging, description="Log lines.")
+    user_agents: list[FileUserAgent] = Field(
+        default=[], description="Clients of one's own, tried before the built-in ones."
+    )
+    identity_header: str | None = Field(
+        default=None,
+        description="Accepted so that old files load, and never obeyed: only tailscaled says who is calling.",
+    )
+    capabilities_header: str | None = Field(
+        default=None,
+        description="Accepted so that old files load, and never obeyed: rights come from WhoIs and `grants`.",
+    )
+
+
+class FileAuthorization(Section):
+    """The credential that is added to each request."""
+
+    type: str = Field(
+        description="`bearer`, `x-api-key`, `x-goog-api-key`, `api-key`, `none`; `iam` loads and disables the provider."
+    )
+    apikey: str | None = Field(
+        default=None, description="The key; best as `${credential:NAME}`, `${file:PATH}` or `${VAR}`."
+    )
+
+
+class FileModelRule(Section):
+    """What holds for the models that a glob matches."""
+
+    rewrite: str | None = Field(default=None, min_length=1, description="The model name that goes upstream instead.")
+
+
+class FileCapability(Section):
+    """What may be asked of a provider, by anybody."""
+
+    models: dict[str, FileModelRule] = Field(
+        default={},
+        description="Glob on model names to `{rewrite?}`. Empty allows every model. The most specific glob counts.",
+    )
+    user_agents: list[str] = Field(default=[], description="Globs on client names. Empty allows every client.")
+
+
+class FileKey(Section):
+    """One of a provider's keys."""
+
+    name: str = Field(default="", description="For people.")
+    value: str = Field(description="The key.")
+    weight: float = Field(default=1, ge=0, description="Its share of the requests.")
+
+
+class FileTimeouts(Section):
+    """Deadlines in seconds."""
+
+    connect_s: float | None = Field(default=None, gt=0, description="Until the connection to the provider stands (5).")
+    first_byte_s: float | None = Field(
+        default=None, gt=0, description="From there to the first byte of the answer (120)."
+    )
+    idle_s: float | None = Field(default=None, gt=0, description="Between two bytes of an answer (300).")
+    total_s: float | None = Field(default=None, ge=0, description="For the whole answer (0: none).")
+    body_idle_s: float | None = Field(default=None, gt=0, description="Between two bytes of a caller's body (30).")
+    write_stall_s: float | None = Field(
+        default=None, gt=0, description="That a caller may leave an answer unread (60)."
+    )
+    drain_s: float | None = Field(
+        default=None, gt=0, description="That running answers get to end when we are stopped (600)."
+    )
+
+
+class FileProvider(Section):
+    """An upstream service. The key names it in paths, grants and metrics."""
+
+    name: str = Field(default="", description="For people.")
+    description: str = Field(default="", description="For people.")
+    baseurl: str | None = Field(
+        default=None, description="Where the service is; its path is kept, and a doubled `/v1` collapsed. Required."
+    )
+    authorization: Annotated[FileAuthorization, Tag("object")] | _Text | Annotated[None, Tag("null")] = Field(
+        default=None, discriminator=_ByForm, description="`{type, apikey}` as Lacuna, or a type as Aperture."
+    )
+    apikey: str | None = Field(default=None, description="The key, in Aperture's place.")
+    keys: list[FileKey] = Field(default=[], description="Several keys. Only the first is used as yet.")
+    auth_mode: Literal["", "override", "none"] = Field(
+        default="", description="`override` (default): our credential is added. `none`: nothing is."
+    )
+    capability: FileCapability | None = Field(
+        default=None, description="What may be asked of this provider, by anybody."
+    )
+    models: list[str] | None = Field(
+        default=None, description="Models named one by one: listed, and in Aperture's entries the only ones allowed."
+    )
+    compatibility: dict[str, bool] = Field(default={}, description="The dialects it speaks, each true or false.")
+    headers: dict[str, str] = Field(default={}, description="Headers set on every request, instead of the caller's.")
+    add_headers: list[str] = Field(default=[], description='Headers added to every request: `"Name: value"`.')
+    forward_headers: list[str] = Field(
+        default=[], description="Globs on names of the caller's headers that go up beside those of the dialect."
+    )
+    labels: dict[str, str] = Field(default={}, description="Labels on metrics; a caller's own win.")
+    timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Where they differ from the general ones.")
+    preference: float = Field(default=0, description="Among providers that could serve, the highest is asked first.")
+    disabled: bool = Field(default=False, description="Leave this provider out.")
+    opaque: bool = Field(default=False, description="Pass on paths that no dialect knows, unmetered by model.")
+    default_model: str | None = Field(default=None, description="The model of requests that name none.")
+    tailnet: bool = Field(default=False, description="The service is on the tailnet.")
+
+
+class FileTarget(Section):
+    """What an alias stands for."""
+
+    provider: str = Field(description="A provider's key.")
+    model: str = Field(min_length=1, description="A model of that provider.")
+
+
+class FileGrant(Section):
+    """Who may do what: the form of the tailnet policy file, without `dst`."""
+
+    src: list[str] = Field(description="Who. Empty is nobody.")
+    app: dict[str, list[dict[str, Any]]] = Field(description="Capability name to its objects.")
+
+
+class FileTempGrant(Section):
+    """Aperture's early form of a grant."""
+
+    src: list[str] = Field(description="Who: `*` or a login.")
+    grants: list[dict[str, Any]] = Field(description="`{role}`, `{providers: [{provider, model}]}`.")
+
+
+class FileBlocked(Section):
+    """Callers who are refused, whatever any grant says."""
+
+    src: list[str] = Field(description="Who.")
+    reason: str = Field(default="", description="Told to whoever is refused.")
+
+
+class FileMetrics(Section):
+    """Metrics."""
+
+    labels: list[str] | None = Field(
+        default=None, description="Grant labels that become metric labels `label_*`; default: all, at most 8."
+    )
+    max_series: int = Field(
+        default=50_000, ge=100, description="Bound on the number of series; what it drops is counted."
+    )
+    token: str | None = Field(
+        default=None, description="Bearer token or basic password that opens `/metrics` and nothing else."
+    )
+    node_label: bool = Field(default=False, description="Add the caller's node as a label.")
+
+
+class FileBody(Section):
+    """Request bodies."""
+
+    max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="Bound on a decoded JSON body.")
+
+
+class File(Section):
+    """A whole configuration file."""
+
+    listen: list[FileListen] = Field(default=[FileListen(tailnet=80)], min_length=1, description="The ways in.")
+    tailnet: FileTailnet = Field(default_factory=FileTailnet, description="How tailscaled is asked, what is believed.")
+    lacuna: FileLacuna = Field(default_factory=FileLacuna, description="Lacuna's own block.")
+    base_path: _Text | Annotated[list[str], Tag("list")] = Field(
+        default=[], discriminator=_ByForm, description='Prefixes under which the whole API also stands: `"/llm"`.'
+    )
+    providers: dict[str, FileProvider] = Field(
+        default={}, description="The upstream services, in the order they are tried."
+    )
+    aliases: dict[
+        str, Annotated[Annotated[FileTarget, Tag("object")] | Annotated[list[FileTarget], Tag("list")], _ByForm]
+    ] = Field(default={}, description="Model names that stand for a provider's model; a list is tried in order.")
+    grants: list[FileGrant] = Field(default=[], description="Who may do what, beside the tailnet policy.")
+    temp_grants: list[FileTempGrant] = Field(default=[], description="Aperture's early form of `grants`.")
+    groups: dict[str, list[str]] = Field(default={}, description="`group:NAME` to its members, for `src`.")
+    blocked: list[FileBlocked] = Field(default=[], description="The only deny rules there are.")
+    metrics: FileMetrics = Field(default_factory=FileMetrics, description="Metrics.")
+    body: FileBody = Field(default_factory=FileBody, description="Request bodies.")
+    timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Deadlines.")
