@@ -49,6 +49,7 @@ async function show(page, parameters) {
     const content = await page.show({ signal, parameters });
     if (signal.aborted) return;
     put(content);
+    greet();
   } catch (problem) {
     if (signal.aborted) return;
     put(heading(page.title), trouble(problem, () => show(page, parameters), signal));
@@ -72,7 +73,7 @@ function mark(page) {
 }
 
 function put(...content) {
-  main.replaceChildren(...content.flat());
+  main.replaceChildren(...content.flat(Infinity));
 }
 
 /** What to show instead of a page: the gateway's own sentence, and what happens next. */
@@ -97,14 +98,15 @@ function trouble(problem, again, signal) {
 }
 
 async function greet() {
+  const who = document.getElementById("who");
+  if (!who.hidden) return;
   try {
     const me = await document_("api/whoami");
-    const who = document.getElementById("who");
     who.replaceChildren(el("a", { href: "#/you" }, el("b", {}, me.is_tagged ? me.label : me.display_name || me.login),
       el("span", {}, me.node.name)));
     who.hidden = false;
   } catch {
-    // The page itself says what is wrong; a second voice would only repeat it.
+    // The page itself says what is wrong; a second voice would repeat it.
   }
 }
 
@@ -115,4 +117,3 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 });
 window.addEventListener("hashchange", route);
 route();
-greet();

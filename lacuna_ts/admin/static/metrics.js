@@ -9,25 +9,20 @@ export async function metrics({ signal }) {
   const me = await document_("api/whoami", signal);
   const mayAll = me.roles.includes("admin") || me.roles.includes("metrics");
   const body = el("div", { class: "stack" });
-  const choose = async (path) => {
-    const raw = await text(path, signal);
-    body.replaceChildren(...shown(raw));
-  };
+  const choose = async (path) => body.replaceChildren(...shown(await text(path, signal)));
+  const chooseOrSay = (path) => choose(path).catch((problem) => {
+    if (!signal.aborted) body.replaceChildren(card("These cannot be had just now", el("p", {}, problem.message)));
+  });
   await choose("metrics/me");
-  return [heading("Metrics", `Counted under ${me.label}, since the gateway started.`), mayAll && scope(choose), body].filter(Boolean);
+  return [heading("Metrics", `Counted under ${me.label}, since the gateway started.`), mayAll && scope(chooseOrSay), body].filter(Boolean);
 }
 
 function scope(choose) {
   const buttons = [["Mine", "metrics/me"], ["Everybody", "metrics"]].map(([label, path]) => {
-    const button = el("button", { type: "button", "aria-pressed": path === "metrics/me" }, label);
-    button.setAttribute("aria-pressed", String(path === "metrics/me"));
-    button.addEventListener("click", async () => {
+    const button = el("button", { type: "button", "aria-pressed": String(path === "metrics/me") }, label);
+    button.addEventListener("click", () => {
       for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
-      try {
-        await choose(path);
-      } catch (problem) {
-        if (problem.name !== "AbortError") button.closest("main").querySelector(".stack").replaceChildren(card("Not to be had", el("p", {}, problem.message)));
-      }
+      choose(path);
     });
     return button;
   });

@@ -63,7 +63,7 @@ export async function provider({ signal, parameters: [id] }) {
   const base = `${gateway}/${id}`;
   const settings = settingsFor(base, enabled(found.compatibility), found.models);
   return [
-    el("p", { class: "crumb" }, el("a", { href: "#/" }, "Providers"), " / "),
+    el("p", { class: "crumb" }, el("a", { href: "#/" }, "All providers")),
     heading(found.name || id, found.description),
     card(null, facts([
       ["Base path", copyable(`/${id}`, { inline: true, caption: "the base path" })],

@@ -9,7 +9,7 @@ const VIA = {
 };
 const ROLES = {
   user: "user: may use models",
-  admin: "admin: sees the whole of this gateway",
+  admin: "admin: also sees everybody's metrics and complete upstream addresses",
   metrics: "metrics: may read everybody's metrics",
 };
 
@@ -47,8 +47,9 @@ function covered(provider) {
 }
 
 function ask({ sentence, grant }) {
-  return card("What to ask for", el("p", {}, sentence),
-    copyable(JSON.stringify(grant, null, 2), { caption: "the grant" }));
+  // Lists of one stay on one line: that is how policy files are written by hand.
+  const text = JSON.stringify(grant, null, 2).replace(/\[\n\s+("(?:[^"\\]|\\.)*")\n\s+\]/g, "[$1]");
+  return card("What to ask for", el("p", {}, sentence), copyable(text, { caption: "the grant" }));
 }
 
 function grant({ sentence, origin, covers }) {
