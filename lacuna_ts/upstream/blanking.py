@@ -51,10 +51,10 @@ class KeyBlanker:
         if not self._room:
             return chunk
         text = self._tail + chunk
-        safe = len(text) - self._room
-        if safe <= 0:
+        if len(text) < 2 * self._room:  # not at every byte: the room is searched anew each time
             self._tail = text
             return b""
+        safe = len(text) - self._room
         for match in _pattern(self._key).finditer(text):
             if match.start() < safe < match.end():
                 safe = match.start()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from lacuna_ts.errors import UpstreamError
@@ -21,8 +21,8 @@ class OutgoingRequest:
 
     method: str
     url: str  # from `target.upstream_url`: sent as it is, never quoted again
-    headers: CIMultiDict[str]
-    body: bytes | None = None
+    headers: CIMultiDict[str] = field(repr=False)  # holds our key
+    body: bytes | None = field(default=None, repr=False)
     connect_s: float | None = 5.0  # name, connection and TLS together
     first_byte_s: float | None = None  # until the head of the answer is whole, connecting included
     idle_s: float | None = None  # between two pieces of the answer, only while one is waited for
