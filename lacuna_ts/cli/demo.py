@@ -78,7 +78,8 @@ async def _demo(port: int | None, *, once: bool) -> int:
             tailscaled.loopback_node = tailscaled.add_node(
                 "100.64.0.7", login="you@example.com", name="your-laptop", caps=_CAPABILITIES
             )
-            settings = load(_CONFIG % {"port": port, "url": provider.url}, env={}).settings
+            text = _CONFIG % {"port": port, "url": provider.url}
+            settings = load(text, env={}, credentials_dir=None, resolve_secrets=True).settings
             log = Log(sys.stderr.buffer, format="console", level="warn" if once else "info", now=time.time)
             route(log, time.monotonic)
             daemon = Daemon(settings, log=log, socket_path=str(path), notifier=Notifier(None))
@@ -149,6 +150,6 @@ async def _ask_once(port: int) -> None:
         f"\n\nRecognised: {who['login']} on {who['node']['name'] if isinstance(who['node'], dict) else who['node']}, as tailscaled says"
     )
     click.echo("Metered:")
-    for line in metrics.splitlines():
-        if line.startswith("lacuna_usage_tokens_total"):
-            click.echo(f"  {line}")
+    for sample in metrics.splitlines():
+        if sample.startswith("lacuna_usage_tokens_total"):
+            click.echo(f"  {sample}")

@@ -102,7 +102,7 @@ async def _destination(socket_path: str) -> tuple[str, bool]:
     except LacunaError:
         return "tag:lacuna", False
     finally:
-        await api.close()
+        api.close()
     tags = (status.self_node.tags if status.self_node else None) or ()
     for name in (*tags, *(status.tailscale_ips or ())):
         return name, True

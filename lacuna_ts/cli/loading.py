@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from lacuna_ts.config.load import Loaded, load
+from lacuna_ts.config.load import load, read_file
 from lacuna_ts.config.places import config_file
-from lacuna_ts.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from lacuna_ts.config.load import Loaded
 
 config_option = click.option(
     "--config",
@@ -23,23 +22,15 @@ config_option = click.option(
 )
 
 
-def read_text(path: Path) -> str:
-    """The text of the file. Raises ConfigError, or exits with 77 when it may not be read."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError([Problem("", f"there is no file {path}; `lacuna-ts init` writes one")]) from None
-    except PermissionError:
-        click.echo(f"error: {path} may not be read by this user; allow it with `chgrp` and `chmod g+r`", err=True)
-        sys.exit(77)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem("", f"{path} cannot be read: {error}")]) from None
-
-
 def load_file(option: str | None, *, resolve_secrets: bool) -> Loaded:
-    """Load the file that the option, the environment or the default names. Raises ConfigError."""
-    path = config_file(option, os.environ)
-    return load(read_text(path), env=os.environ, resolve_secrets=resolve_secrets)
+    """Load the file that the option, the environment or the default names. Raises ConfigError with every problem."""
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    return load(
+        read_file(config_file(option, os.environ)),
+        env=os.environ,
+        credentials_dir=Path(credentials) if credentials else None,
+        resolve_secrets=resolve_secrets,
+    )
 
 
 def warn(loaded: Loaded) -> None:

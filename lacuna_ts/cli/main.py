@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import click
 
 from lacuna_ts import __version__
+from lacuna_ts.config.load import NotPermitted
 from lacuna_ts.errors import ConfigError, LacunaError
 
 _COMMANDS: Final = {
@@ -55,7 +56,7 @@ def main() -> NoReturn:
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"{'warning' if problem.is_warning else 'error'}: {problem}", err=True)
-        sys.exit(78)
+        sys.exit(77 if isinstance(error, NotPermitted) else 78)
     except LacunaError as error:
         click.echo(f"error: {error.message}", err=True)
         sys.exit(70)

@@ -11,6 +11,7 @@ from lacuna_ts.policy.decide import Plan, Question, decide
 from lacuna_ts.policy.explain import explain_decision
 from lacuna_ts.policy.listing import models_for
 from lacuna_ts.policy.rights import rights_of
+from lacuna_ts.terms import ProviderId
 
 if TYPE_CHECKING:
     from lacuna_ts.config.settings import Settings
@@ -117,8 +118,9 @@ def _dialects_for(table: ProviderTable, provider: str | None, path: str | None) 
         found = recognise("POST", path, anthropic_style=False)
         if found is not None:
             return [found[0].id]
-    rules = [table.rules[provider]] if provider is not None and provider in table.rules else list(table.rules.values())
-    spoken = [d.id for d in ALL_DIALECTS if any(d.id in rule.dialects for rule in rules)]
+    rule = None if provider is None else table.rules.get(ProviderId(provider))
+    rules = list(table.rules.values()) if rule is None else [rule]
+    spoken: list[str] = [d.id for d in ALL_DIALECTS if any(d.id in rule.dialects for rule in rules)]
     return spoken or [ALL_DIALECTS[0].id]
 
 

@@ -95,7 +95,7 @@ async def _who(socket_path: str, address: str, settings: Settings) -> tuple[Call
             raise UnknownPeer(peer.message)
         return await identifier.caller(peer), judged
     finally:
-        await api.close()
+        api.close()
 
 
 def _facts(ip: str, state: TailnetState, settings: Settings) -> ListenerFacts:

@@ -25,7 +25,7 @@ from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
 from lacuna_ts.gateway.running import BODY_STALLED, NEVER, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
-from lacuna_ts.terms import Exchange, Refusal
+from lacuna_ts.terms import DialectId, Exchange, Refusal
 from lacuna_ts.upstream.blanking import blank_key
 from lacuna_ts.upstream.headers import answer_headers
 
@@ -107,7 +107,8 @@ async def _converse(down: Downstream, parts: Parts, live: Live) -> Refusal | Non
     path = without_base(knock.path, parts.settings.base_path)
     if own_pages.is_for_anybody(down.method, path):
         exchange.operation = own_pages.OWN
-        return await own_pages.answer_anybody(down, path, parts)
+        await own_pages.answer_anybody(down, path, parts)
+        return None
     if parts.running.is_draining:
         return Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0)
 
@@ -265,7 +266,7 @@ async def _say(refusal: Refusal, down: Downstream, live: Live) -> None:
     exchange = live.exchange
     if not down.has_begun:
         exchange.status = refusal.status
-    dialect = BY_ID.get(exchange.dialect) or dialect_for_errors(
+    dialect = BY_ID.get(DialectId(exchange.dialect)) or dialect_for_errors(
         down.target.partition("?")[0], any(name.lower() == b"anthropic-version" for name, _ in down.raw_headers)
     )
     try:

@@ -68,7 +68,8 @@ async def answer_without_identity(
     is_local = down.connection.is_local_process
     if is_local and (parts.settings.tailnet.local_callers == "metrics" or _has_metrics_token(knock, parts)):
         live.exchange.operation = OWN
-        return await _metrics(down, knock, parts, None)
+        await _metrics(down, knock, parts, None)
+        return None
     return refusal
 
 
@@ -87,18 +88,31 @@ async def answer(
         status, headers, body = parts.pages.page(path, knock.text(b"if-none-match"))
         await down.answer(status, headers, body)
         return None
-    if path.startswith("/metrics"):
-        if path == "/metrics/me":
-            return await _metrics(down, knock, parts, caller.label)
-        if rights.roles & {"metrics", "admin"} or _has_metrics_token(knock, parts):
-            return await _metrics(down, knock, parts, None)
-        return Refusal(
-            "no_grant",
-            "All callers' metrics need the role `metrics` or `admin`. Your own are under /metrics/me.",
-        )
-    document = views.document(path, parts, caller, rights, knock, down.via)
-    await down.answer(200, [*_JSON, *SECURITY_HEADERS], document)
+    if path == "/metrics/me":
+        await _metrics(down, knock, parts, caller.label)
+        return None
+    if path == "/metrics":
+        if not rights.roles & {"metrics", "admin"} and not _has_metrics_token(knock, parts):
+            return Refusal(
+                "no_grant",
+                "All callers' metrics need the role `metrics` or `admin`. Your own are under /metrics/me.",
+            )
+        await _metrics(down, knock, parts, None)
+        return None
+    await down.answer(200, [*_JSON, *SECURITY_HEADERS], _document(path, down, parts, caller, rights))
     return None
+
+
+def _document(path: str, down: Downstream, parts: Parts, caller: Caller, rights: Rights) -> bytes:
+    match path:
+        case "/api/info":
+            return views.info()
+        case "/api/config":
+            return views.config(rights, parts.table, parts.settings.providers)
+        case "/api/providers":
+            return views.provider_list(rights, parts.table, parts.settings.providers)
+        case _:
+            return views.who(caller, rights, parts.table, parts.settings, parts.tailnet.state, down.via)
 
 
 def _has_metrics_token(knock: Knock, parts: Parts) -> bool:

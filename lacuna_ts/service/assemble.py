@@ -44,6 +44,7 @@ class Lasting:
     meters: Meters
     log: Log
     running: Running
+    pages: Pages
 
 
 def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
@@ -69,6 +70,7 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         meters=meters,
         log=log,
         running=Running(),
+        pages=Pages.load(),
     )
 
 
@@ -132,7 +134,7 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         meters=lasting.meters,
         log=lasting.log,
         running=lasting.running,
-        pages=Pages(),
+        pages=lasting.pages,
         now=time.time,
         new_id=request_ids(),
     )

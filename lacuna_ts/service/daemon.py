@@ -156,5 +156,5 @@ class Daemon:
         await self._tasks.stop()
         await self.listeners.break_off()
         await self._lasting.upstream.close()
-        await self._lasting.api.close()
+        self._lasting.api.close()
         self._lasting.log.flush()

@@ -19,12 +19,11 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(self, name: str, work: Callable[[], Coroutine[object, object, None]]) -> asyncio.Task[None]:
+    def spawn(self, name: str, work: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run `work` until it returns or the daemon stops. When it raises, that is logged and it is begun again."""
         task = asyncio.get_running_loop().create_task(_keep_alive(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
 
     async def stop(self) -> None:
         """Cancel everything and wait for it."""
