@@ -55,7 +55,7 @@ class SseDecoder:
     @property
     def is_between_events(self) -> bool:
         """Whether the stream stands at the end of an event, so that another one may be put behind it."""
-        return not self._pending and not self._is_passing_over
+        return not self._pending.strip(b"\r\n") and not self._is_passing_over
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
         """Take the next bytes; return the events that they complete, in order. Never raises."""
