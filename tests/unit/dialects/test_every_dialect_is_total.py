@@ -9,7 +9,14 @@ from typing import get_args
 import pytest
 
 from lacuna_ts.dialects.base import Dialect, ListedModel
-from lacuna_ts.dialects.table import ALL_DIALECTS, ANTHROPIC_MESSAGES, BY_ID, OPENAI_CHAT, dialect_for_errors, methods_for
+from lacuna_ts.dialects.table import (
+    ALL_DIALECTS,
+    ANTHROPIC_MESSAGES,
+    BY_ID,
+    OPENAI_CHAT,
+    dialect_for_errors,
+    methods_for,
+)
 from lacuna_ts.framing.sse import SseDecoder
 from lacuna_ts.terms import STATUS_OF, Refusal, RefusalCode
 

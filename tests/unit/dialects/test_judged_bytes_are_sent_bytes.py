@@ -63,7 +63,9 @@ def bodies() -> list[bytes]:
         ):  # fmt: skip
             rows.append(msgspec.json.encode({"model": "a", twin: "b"}))
             rows.append(json.dumps({twin: 1, "model": "a"}).encode())
-    rows += [msgspec.json.encode({"model": "a", name: value}) for name in sorted(ROUTING_FIELDS) for value in ("x", None)]
+    rows += [
+        msgspec.json.encode({"model": "a", name: value}) for name in sorted(ROUTING_FIELDS) for value in ("x", None)
+    ]
     return rows
 
 
@@ -103,8 +105,13 @@ class GoLike:
 
 @spoken
 @given(
-    members=st.lists(st.tuples(st.sampled_from(["model", "Model", "MODEL", "stream", "x", "messages"]), st.sampled_from(
-        ["a", "b", True, 3, None, {"model": "z"}])), max_size=5),
+    members=st.lists(
+        st.tuples(
+            st.sampled_from(["model", "Model", "MODEL", "stream", "x", "messages"]),
+            st.sampled_from(["a", "b", True, 3, None, {"model": "z"}]),
+        ),
+        max_size=5,
+    ),
 )
 def test_every_reader_sees_the_judged_model(dialect: Dialect, path: str, members: list[tuple[str, Any]]) -> None:
     """Whatever passes is seen alike by readers that take the first or the last key, with or without case."""
@@ -148,7 +155,9 @@ def test_usage_is_asked_for(options: bytes | None, sent: bytes, hides: bool) -> 
     assert (unary.body, unary.hides_usage) == (b'{"model":"m"}', False)
 
 
-@pytest.mark.parametrize("options", [b"1", b"[]", b'"x"', b'{"include_usage":1}', b'{"include_usage":true,"include_usage":false}'])
+@pytest.mark.parametrize(
+    "options", [b"1", b"[]", b'"x"', b'{"include_usage":1}', b'{"include_usage":true,"include_usage":false}']
+)
 def test_stream_options_are_judged_too(options: bytes) -> None:
     """Options that cannot be read in one way only are refused."""
     with pytest.raises(BadRequest):

@@ -171,9 +171,7 @@ def test_answers_without_usage(body: bytes) -> None:
         assert match is not None
         assert dialect.usage_of(match, body) == NO_USAGE
         asked = Asked("m", is_streaming=True)
-        meter = Meter(
-            dialect, match, asked, hides_usage=True, content_type="text/event-stream", content_encoding=""
-        )
+        meter = Meter(dialect, match, asked, hides_usage=True, content_type="text/event-stream", content_encoding="")
         wire = b"data: " + body + b"\n\nevent: message_start\ndata: " + body + b"\n\n"
         assert run(meter, [wire]) == wire
         assert meter.usage() == NO_USAGE
@@ -185,8 +183,6 @@ def test_counting_tokens_uses_none() -> None:
     match = dialect.claims("POST", "/v1/messages/count_tokens")
     assert match is not None
     asked = dialect.read_request(match, b'{"model":"m","messages":[]}')
-    meter = Meter(
-        dialect, match, asked, hides_usage=False, content_type="application/json", content_encoding=""
-    )
+    meter = Meter(dialect, match, asked, hides_usage=False, content_type="application/json", content_encoding="")
     meter.feed(b'{"input_tokens": 2095}')
     assert meter.usage() == NO_USAGE
