@@ -76,6 +76,11 @@ class SseDecoder:
                 return [SseEvent("message", chunk[6:-2], self.last_id, start, end)]
         elif not chunk:
             return []
+        elif not held and not self._saw_cr and not self._is_passing_over and chunk.find(b"\n\n") == len(chunk) - 2 > 0:
+            start = self._offset
+            self._offset = start + len(chunk)
+            event = self._read_block(chunk, start)
+            return [] if event is None else [event]
         data = self._pending + chunk if held else chunk
         events: list[SseEvent] = []
         # A blank line may lie across the cut: at most three of its bytes were held before.

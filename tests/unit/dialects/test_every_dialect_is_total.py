@@ -122,7 +122,7 @@ def test_listings() -> None:
         ("/\x00%zz", False, OPENAI_CHAT),
     ],
 )  # fmt: skip
-def test_every_path_has_a_dialect_for_errors(path: str, anthropic_style: bool, expected: Dialect) -> None:  # noqa: FBT001
+def test_every_path_has_a_dialect_for_errors(path: str, anthropic_style: bool, expected: Dialect) -> None:
     """There is always a dialect to refuse in."""
     assert dialect_for_errors(path, anthropic_style) is expected
 
