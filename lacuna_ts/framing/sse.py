@@ -81,7 +81,10 @@ class SseDecoder:
             self._offset = start + len(chunk)
             event = self._read_block(chunk, start)
             return [] if event is None else [event]
-        data = self._pending + chunk if held else chunk
+        return self._read_blocks(self._pending + chunk if held else chunk, held)
+
+    def _read_blocks(self, data: bytes, held: int) -> list[SseEvent]:
+        """Read every block that ends in `data`, of which the first `held` bytes were looked at before."""
         events: list[SseEvent] = []
         # A blank line may lie across the cut: at most three of its bytes were held before.
         at, look = 0, max(0, held - 3)

@@ -179,11 +179,11 @@ def test_allowed_output() -> None:
         ("POST", "/chat/completions", True, ("openai_chat", "generate", "/v1/chat/completions", None)),
         ("POST", "/v1/messages", False, ("anthropic_messages", "generate", "/v1/messages", None)),
         ("POST", "/messages", False, ("anthropic_messages", "generate", "/v1/messages", None)),
-        ("POST", "/messages/count_tokens", False, ("anthropic_messages", "count_tokens", "/v1/messages/count_tokens", None)),
+        ("POST", "/messages/count_tokens", False, ("anthropic_messages", "count_tokens", "/v1/messages/count_tokens", None)),  # noqa: E501
         ("GET", "/v1/models", False, ("openai_chat", "list_models", "/v1/models", None)),
         ("GET", "/models", True, ("anthropic_messages", "list_models", "/v1/models", None)),
         ("GET", "/v1/models/org/m", False, ("openai_chat", "get_model", "/v1/models/org/m", "org/m")),
-        ("GET", "/v1/models/org%2Fm%3A1", True, ("anthropic_messages", "get_model", "/v1/models/org%2Fm%3A1", "org/m:1")),
+        ("GET", "/v1/models/org%2Fm%3A1", True, ("anthropic_messages", "get_model", "/v1/models/org%2Fm%3A1", "org/m:1")),  # noqa: E501
         *[
             (method, path, False, None)
             for method, path in [
@@ -191,8 +191,8 @@ def test_allowed_output() -> None:
                 ("POST", "/health"), ("POST", "/v2/something"), ("POST", "/v1/chat/completionsX"), ("POST", ""),
                 ("POST", "/v1/chat/completions/"), ("POST", "//v1/messages"), ("POST", "/v1/messages/../messages"),
                 ("POST", "/v1/%6dessages"), ("POST", "/V1/messages"), ("POST", "/v1/messages/batches"),
-                ("GET", "/v1/models/"), ("GET", "/v1/models/../x"), ("GET", "/v1/models/%2e%2e"), ("GET", "/v1/models/%zz"),
-                ("GET", "/v1/models/a//b"), ("GET", "/v1/models/%ff"), ("GET", "/v1/models/a%00"), ("GET", "/v1/models/a%5c"),
+                ("GET", "/v1/models/"), ("GET", "/v1/models/../x"), ("GET", "/v1/models/%2e%2e"), ("GET", "/v1/models/%zz"),  # noqa: E501
+                ("GET", "/v1/models/a//b"), ("GET", "/v1/models/%ff"), ("GET", "/v1/models/a%00"), ("GET", "/v1/models/a%5c"),  # noqa: E501
             ]
         ],
     ],
