@@ -65,13 +65,14 @@ _CODES: Final = {
     "internal": "server_error",
 }
 _ABOUT_MODEL: Final = frozenset({"unknown_model", "model_not_granted", "unpriced"})
+_ABSENT: Final = msgspec.Raw(b"-")
 
 
 class _Chunk(msgspec.Struct):
     """What metering looks at in an answer and in a streamed chunk."""
 
     usage: Any = None
-    choices: msgspec.Raw = msgspec.Raw(b"[]")
+    choices: msgspec.Raw = _ABSENT
 
 
 _READ_CHUNK: Final = msgspec.json.Decoder(_Chunk)
@@ -164,7 +165,9 @@ class OpenAIChatReader:
         chunk = _read_chunk(data)
         if chunk is None or not isinstance(chunk.usage, dict):
             return False
-        self._usage = _usage(chunk.usage)
+        if (usage := _usage(chunk.usage)) is NO_USAGE:
+            return False
+        self._usage = usage
         return bytes(chunk.choices).translate(None, b"[] \t\r\n") in {b"", _NULL}
 
     def usage(self) -> Usage:

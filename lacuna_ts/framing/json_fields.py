@@ -28,7 +28,9 @@ _MEMBER: Final = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]
 _NEXT: Final = re.compile(rb"[ \t\r\n]*([,}])")
 
 
-def read_fields(body: bytes, *, judged: AbstractSet[str] = frozenset(), plain: AbstractSet[str] = frozenset()) -> dict[str, msgspec.Raw]:
+def read_fields(
+    body: bytes, *, judged: AbstractSet[str] = frozenset(), plain: AbstractSet[str] = frozenset()
+) -> dict[str, msgspec.Raw]:
     """Return the members of the JSON object `body`, in the order sent. The values are views into `body`.
 
     A key that folds onto one of `judged` without being it is refused (see `fold`); `plain` are common keys

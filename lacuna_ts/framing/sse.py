@@ -37,12 +37,13 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 class SseDecoder:
     """Turns chunks into events; keeps at most `MAX_PENDING_BYTES` of an unfinished one."""
 
-    __slots__ = ("_is_passing_over", "_offset", "_pending", "_saw_cr", "last_id", "retry_ms")
+    __slots__ = ("_ends_in_cr", "_is_passing_over", "_offset", "_pending", "_saw_cr", "last_id", "retry_ms")
 
     def __init__(self) -> None:
         self._pending = b""
         self._offset = 0  # stream offset of the first byte of _pending
         self._saw_cr = False
+        self._ends_in_cr = False  # the last block did: an LF now is the second half of its line end
         self._is_passing_over = False
         self.last_id = ""
         self.retry_ms: int | None = None
@@ -61,6 +62,11 @@ class SseDecoder:
         """Take the next bytes; return the events that they complete, in order. Never raises."""
         if not self._saw_cr and b"\r" in chunk:
             self._saw_cr = True
+        if self._ends_in_cr and chunk:
+            self._ends_in_cr = False
+            if chunk[0] == _LF:
+                self._offset += 1
+                chunk = chunk[1:]
         held = len(self._pending)
         # What nearly every chunk is: one whole event of one line, not worth the loop below.
         if not held and not self._saw_cr and chunk[:6] == b"data: " and chunk.find(b"\n", 6) == len(chunk) - 2:
@@ -70,7 +76,15 @@ class SseDecoder:
                 return [SseEvent("message", chunk[6:-2], self.last_id, start, end)]
         elif not chunk:
             return []
-        data = self._pending + chunk if held else chunk
+        elif not held and not self._saw_cr and not self._is_passing_over and chunk.find(b"\n\n") == len(chunk) - 2 > 0:
+            start = self._offset
+            self._offset = start + len(chunk)
+            event = self._read_block(chunk, start)
+            return [] if event is None else [event]
+        return self._read_blocks(self._pending + chunk if held else chunk, held)
+
+    def _read_blocks(self, data: bytes, held: int) -> list[SseEvent]:
+        """Read every block that ends in `data`, of which the first `held` bytes were looked at before."""
         events: list[SseEvent] = []
         # A blank line may lie across the cut: at most three of its bytes were held before.
         at, look = 0, max(0, held - 3)
@@ -84,6 +98,7 @@ class SseDecoder:
         if at == len(data) and not self._is_passing_over:
             self._pending = b""
             self._offset += at
+            self._ends_in_cr = data[-1:] == b"\r"
         else:
             self._keep(data, at)
         return events
@@ -100,7 +115,9 @@ class SseDecoder:
 
     def _read_block(self, block: bytes, start: int) -> SseEvent | None:
         end = start + len(block)
-        # The shape that every event of a typed stream has; anything else goes the long way round.
+        # The two shapes that nearly all streams consist of; anything else goes the long way round.
+        if block[:6] == b"data: " and block.find(b"\n", 6) == end - start - 2 and not self._saw_cr:
+            return SseEvent("message", block[6:-2], self.last_id, start, end)
         if block[:7] == b"event: " and not self._saw_cr:
             first = block.find(b"\n", 7)
             if block[first + 1 : first + 7] == b"data: " and block.find(b"\n", first + 7) == end - start - 2:

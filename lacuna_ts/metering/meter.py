@@ -27,7 +27,7 @@ _LF: Final = b"\n"
 class Meter:
     """The meter of one answer. `feed` every chunk, `finish` once at a proper end, ask `usage` at any time."""
 
-    __slots__ = ("_body", "_coding", "_hider", "_reader", "decodes", "is_broken")
+    __slots__ = ("_body", "_coding", "_decode", "_hider", "_read", "_reader", "decodes", "is_broken")
 
     def __init__(
         self,
@@ -48,6 +48,10 @@ class Meter:
         self._reader = _StreamReader(dialect.usage_reader(asked)) if is_stream else None
         self._body = _WholeReader(dialect, match, asked) if is_whole else None
         self._hider = _Hider() if is_stream and hides_usage else None
+        # The common stream, neither coded nor hidden, goes straight through these two.
+        is_plain = self._reader is not None and not is_coded and self._hider is None
+        self._decode = self._reader.decoder.feed if self._reader is not None and is_plain else None
+        self._read = self._reader.reader.feed if self._reader is not None and is_plain else None
         # Whether `feed` returns decoded bytes, so that the caller must not be told the coding.
         self.decodes = self._hider is not None and self._coding is not None
         # Whether the decoded stream has come to a point from which nothing true can be passed on.
@@ -60,6 +64,10 @@ class Meter:
 
     def feed(self, chunk: bytes) -> bytes:
         """Look at `chunk`; return what is to be passed on now: the very same object unless usage is being hidden."""
+        if self._decode is not None and self._read is not None:
+            for event in self._decode(chunk):
+                self._read(event)
+            return chunk
         if self._coding is not None:
             return self._feed_coded(chunk)
         if self._hider is not None:

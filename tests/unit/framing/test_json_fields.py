@@ -14,7 +14,7 @@ from lacuna_ts.framing.json_fields import FieldScanner, fold, read_fields, write
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(st.characters(codec="utf-8"), max_size=12),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab\"\\ é", max_size=3), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('ab"\\ é', max_size=3), inner, max_size=3),
     max_leaves=8,
 )
 MEMBERS = st.lists(st.tuples(st.text('ab"\\é', max_size=2), VALUES), max_size=6)
@@ -62,7 +62,9 @@ def test_nested_bytes_stay() -> None:
     assert out == b'{"model":"m","x":{"b" : 1e3, "a":[1.0,\t2], "s":"\\u00e9\\/", "n":18446744073709551617}}'
 
 
-@pytest.mark.parametrize("key", ["Model", "MODEL", "mo\u200bdel", "\uff4dodel", "model\u0000", "mode\u217c", "m\u00f3del"])
+@pytest.mark.parametrize(
+    "key", ["Model", "MODEL", "mo\u200bdel", "\uff4dodel", "model\u0000", "mode\u217c", "m\u00f3del"]
+)
 def test_lookalikes_are_refused(key: str) -> None:
     """A key that some reader may take for a judged one is refused; without judged names it may stand."""
     body = msgspec.json.encode({"model": "a", key: "b"})
@@ -80,7 +82,9 @@ def scan(chunks: list[bytes]) -> bytes | None:
     return scanner.value
 
 
-@given(st.dictionaries(st.sampled_from(["usage", "usag", "usages", "a", '"usage', "x\\"]), VALUES, max_size=5), st.data())
+@given(
+    st.dictionaries(st.sampled_from(["usage", "usag", "usages", "a", '"usage', "x\\"]), VALUES, max_size=5), st.data()
+)
 def test_scanner_finds_the_top_level_field(members: dict[str, object], data: st.DataObject) -> None:
     """The scanner takes the very bytes of the field, cut anywhere, and nothing from deeper levels or strings."""
     members["deep"] = {"usage": 1, "s": '"usage":{'}

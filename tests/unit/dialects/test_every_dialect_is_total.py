@@ -1,0 +1,143 @@
+"""Every dialect answers every question of the protocol, and every refusal in its own words."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import get_args
+
+import pytest
+
+from lacuna_ts.dialects.base import Dialect, ListedModel
+from lacuna_ts.dialects.table import (
+    ALL_DIALECTS,
+    ANTHROPIC_MESSAGES,
+    BY_ID,
+    OPENAI_CHAT,
+    dialect_for_errors,
+    methods_for,
+)
+from lacuna_ts.framing.sse import SseDecoder
+from lacuna_ts.terms import STATUS_OF, Refusal, RefusalCode
+
+every = pytest.mark.parametrize("dialect", ALL_DIALECTS, ids=lambda dialect: dialect.id)
+HOSTILE = 'x"}\r\n\r\ndata: [DONE]\n\n\x00\x1b[31m\ud800<script>\u2028\u202e' + "y" * 10_000
+
+
+@every
+def test_conformance(dialect: Dialect) -> None:
+    """Each member of the protocol is there itself, with the protocol's own parameters."""
+    members = {name: member for name, member in vars(Dialect).items() if not name.startswith("_")}
+    assert {"claims", "read_request", "outgoing", "usage_of", "usage_reader", "error_frame"} <= set(members)
+    for name, member in members.items():
+        own = inspect.getattr_static(type(dialect), name)
+        if inspect.isfunction(member):
+            assert list(inspect.signature(own).parameters) == list(inspect.signature(member).parameters), name
+            assert own.__doc__
+        else:
+            assert getattr(dialect, name), name
+    assert all(name == name.lower() for name in dialect.forwarded_headers)
+    credentials = {"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "proxy-authorization"}
+    assert not credentials & set(dialect.forwarded_headers)
+
+
+def test_names() -> None:
+    """Ids and handlers are unique and those that the configuration and the metrics promise."""
+    assert {d.id: d.handler for d in ALL_DIALECTS} == {
+        "openai_chat": "openai_chat_completion",
+        "anthropic_messages": "anthropic_messages",
+    }
+    assert list(BY_ID.values()) == list(ALL_DIALECTS)
+
+
+@every
+@pytest.mark.parametrize("code", get_args(RefusalCode))
+def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -> None:
+    """Each code gives a whole JSON document and a single event, whatever the message holds."""
+    refusal = Refusal(code, HOSTILE)
+    body = dialect.error_body(refusal, "req-\n1")
+    error = json.loads(body)["error"]
+    assert isinstance(error["type"], str)
+    assert error["message"].startswith('x"}')
+    assert len(body) < 20_000
+    assert not any(byte < 0x20 for byte in body)
+    (event,) = SseDecoder().feed(dialect.error_frame(refusal, "req-\n1"))
+    assert event.data == body
+    if dialect is ANTHROPIC_MESSAGES:
+        assert (event.event, json.loads(body)["type"]) == ("error", "error")
+    else:
+        assert event.event == "message"
+        assert set(error) == {"message", "type", "code", "param"}
+
+
+@pytest.mark.parametrize(
+    ("code", "openai", "anthropic"),
+    [
+        ("model_not_granted", ("permission_error", "model_not_granted", "model"), "permission_error"),
+        ("no_grant", ("permission_error", "no_grant", None), "permission_error"),
+        ("unknown_model", ("not_found_error", "model_not_found", "model"), "not_found_error"),
+        ("bad_request", ("invalid_request_error", "bad_request", None), "invalid_request_error"),
+        ("too_large", ("invalid_request_error", "too_large", None), "request_too_large"),
+        ("unsupported_encoding", ("invalid_request_error", "unsupported_encoding", None), "invalid_request_error"),
+        ("rate_limited", ("rate_limit_error", "rate_limit_exceeded", None), "rate_limit_error"),
+        ("budget_spent", ("insufficient_quota", "insufficient_quota", None), "rate_limit_error"),
+        ("overloaded", ("server_error", "overloaded", None), "overloaded_error"),
+        ("draining", ("server_error", "draining", None), "overloaded_error"),
+        ("identity_unavailable", ("server_error", "identity_unavailable", None), "api_error"),
+        ("upstream_timeout", ("server_error", "upstream_timeout", None), "api_error"),
+        ("internal", ("server_error", "server_error", None), "api_error"),
+    ],
+)
+def test_types_and_codes(code: RefusalCode, openai: tuple[str, str, str | None], anthropic: str) -> None:
+    """Types and codes are those by which clients choose between giving up and repeating."""
+    refusal = Refusal(code, "no")
+    error = json.loads(OPENAI_CHAT.error_body(refusal, "r"))["error"]
+    assert (error["type"], error["code"], error["param"]) == openai
+    document = json.loads(ANTHROPIC_MESSAGES.error_body(refusal, "r"))
+    assert (document["error"]["type"], document["request_id"]) == (anthropic, "r")
+    assert STATUS_OF[code] == refusal.status
+
+
+def test_listings() -> None:
+    """Both listings name the model and its provider in the shape that the SDKs read."""
+    models = [ListedModel("m", "p", created=86400), ListedModel("n", "q", display_name="N")]
+    openai = json.loads(OPENAI_CHAT.model_list(models))
+    assert openai["object"] == "list"
+    assert openai["data"][0] == json.loads(OPENAI_CHAT.model_entry(models[0]))
+    assert openai["data"][0] == {
+        "id": "m", "object": "model", "created": 86400, "owned_by": "p", "metadata": {"provider": "p"},
+    }  # fmt: skip
+    anthropic = json.loads(ANTHROPIC_MESSAGES.model_list(models))
+    assert (anthropic["first_id"], anthropic["last_id"], anthropic["has_more"]) == ("m", "n", False)
+    assert anthropic["data"][1] == json.loads(ANTHROPIC_MESSAGES.model_entry(models[1]))
+    assert (anthropic["data"][0]["created_at"], anthropic["data"][1]["display_name"]) == ("1970-01-02T00:00:00Z", "N")
+    assert json.loads(ANTHROPIC_MESSAGES.model_list([]))["first_id"] is None
+
+
+@pytest.mark.parametrize(
+    ("path", "anthropic_style", "expected"),
+    [
+        ("/v1/messages", False, ANTHROPIC_MESSAGES), ("/acme/v1/messages/count_tokens", False, ANTHROPIC_MESSAGES),
+        ("/v1/models", True, ANTHROPIC_MESSAGES), ("/v1/models", False, OPENAI_CHAT), ("", False, OPENAI_CHAT),
+        ("/\x00%zz", False, OPENAI_CHAT),
+    ],
+)  # fmt: skip
+def test_every_path_has_a_dialect_for_errors(path: str, anthropic_style: bool, expected: Dialect) -> None:
+    """There is always a dialect to refuse in."""
+    assert dialect_for_errors(path, anthropic_style) is expected
+
+
+def test_methods() -> None:
+    """A known path with a wrong method can be told from an unknown path."""
+    assert methods_for("/v1/messages") == ("POST",)
+    assert methods_for("/v1/models") == ("GET",)
+    assert methods_for("/nope") == ()
+
+
+@every
+def test_listing_requests_have_no_body(dialect: Dialect) -> None:
+    """A listing is asked for without reading any body, and goes up without one."""
+    match = dialect.claims("GET", "/v1/models/m")
+    assert match is not None
+    asked = dialect.read_request(match, b"ignored")
+    assert (asked.model, dialect.outgoing(match, asked, model="m").body) == ("m", b"")

@@ -1,0 +1,188 @@
+"""The same answer gives the same figures whole, streamed, byte by byte, cut anywhere, and in every coding."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import brotli
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lacuna_ts.dialects.base import Asked, Dialect, PathMatch
+from lacuna_ts.dialects.table import ALL_DIALECTS, BY_ID
+from lacuna_ts.metering.meter import MAX_KEPT_BYTES, Meter
+from lacuna_ts.terms import NO_USAGE, DialectId, Usage
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CORPUS = Path(__file__).parents[2] / "corpus"
+CASES = sorted(path.parent for path in CORPUS.glob("*/*/expected.json"))
+PATHS = {"openai_chat": "/v1/chat/completions", "anthropic_messages": "/v1/messages"}
+PACK: dict[str, Any] = {
+    "gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress,
+}  # fmt: skip
+case = pytest.mark.parametrize("folder", CASES, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+
+
+def question(folder: Path) -> tuple[Dialect, PathMatch, Asked, bool]:
+    """Read the case's request: its dialect, match, facts, and whether usage is hidden."""
+    dialect = BY_ID[DialectId(folder.parent.name)]
+    match = dialect.claims("POST", PATHS[dialect.id])
+    assert match is not None
+    asked = dialect.read_request(match, (folder / "request.json").read_bytes())
+    return dialect, match, asked, dialect.outgoing(match, asked, model=asked.model).hides_usage
+
+
+def meter_for(folder: Path, kind: str = "text/event-stream; charset=utf-8", coding: str = "") -> Meter:
+    """Make a fresh meter for the case."""
+    dialect, match, asked, hides = question(folder)
+    return Meter(dialect, match, asked, hides_usage=hides, content_type=kind, content_encoding=coding)
+
+
+def run(meter: Meter, chunks: list[bytes]) -> bytes:
+    """Pass the chunks through; return all that is passed on."""
+    return b"".join([meter.feed(chunk) for chunk in chunks]) + meter.finish()
+
+
+def expected(folder: Path) -> Usage:
+    """The usage that the case promises."""
+    return Usage(**json.loads((folder / "expected.json").read_bytes()))
+
+
+def without_usage(folder: Path, wire: bytes) -> bytes:
+    """What must be passed on: all bytes, minus the event that is there only because we asked."""
+    if not question(folder)[3]:
+        return wire
+    end = next(e for e in (b"\r\n\r\n", b"\n\n", b"\r\r") if e in wire)
+    kept = [b for b in wire.split(end) if not (b'"choices":[]' in b and b'"usage":{' in b)]
+    return end.join(kept)
+
+
+@case
+def test_whole(folder: Path) -> None:
+    """The whole answer gives the expected usage and is passed on as the very same objects."""
+    wire = (folder / "response.json").read_bytes()
+    meter = meter_for(folder, "application/json")
+    assert meter.feed(wire) is wire
+    assert meter.finish() == b""
+    assert meter.usage() == meter.usage() == expected(folder)
+
+
+@case
+def test_whole_too_large_to_keep(folder: Path) -> None:
+    """An answer that is too large to keep gives the same figures."""
+    wire = (folder / "response.json").read_bytes()
+    large = b'{"pad":"' + b"x" * MAX_KEPT_BYTES + b'",' + wire.lstrip(b"{")
+    meter = meter_for(folder, "application/json")
+    assert run(meter, [large[i : i + 5000] for i in range(0, len(large), 5000)]) == large
+    assert meter.usage() == expected(folder)
+
+
+@case
+def test_streamed(folder: Path) -> None:
+    """Streamed in one piece, byte by byte and cut in two anywhere: same figures, same bytes passed on."""
+    wire = (folder / "response.sse").read_bytes()
+    passed = without_usage(folder, wire)
+    cuts = [[wire], [wire[i : i + 1] for i in range(len(wire))]]
+    cuts += [[wire[:i], wire[i:]] for i in range(0, len(wire), 3)]
+    for chunks in cuts:
+        meter = meter_for(folder)
+        assert run(meter, chunks) == passed
+        assert meter.usage() == expected(folder)
+        assert meter.is_between_events
+
+
+@case
+@pytest.mark.parametrize("coding", PACK)
+def test_coded_streams(folder: Path, coding: str) -> None:
+    """A coded stream gives the same figures; it is passed on as received, or decoded where an event is hidden."""
+    wire = (folder / "response.sse").read_bytes()
+    packed = PACK[coding](wire)
+    meter = meter_for(folder, coding=coding)
+    out = run(meter, [packed[i : i + 7] for i in range(0, len(packed), 7)])
+    assert out == (without_usage(folder, wire) if meter.decodes else packed)
+    assert meter.decodes == question(folder)[3]
+    assert meter.usage() == expected(folder)
+
+
+@given(st.sampled_from(CASES), st.data())
+def test_cut_anywhere(folder: Path, data: st.DataObject) -> None:
+    """Cut at any places: same figures, same bytes passed on."""
+    wire = (folder / "response.sse").read_bytes()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
+    meter = meter_for(folder)
+    out = run(meter, [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)])
+    assert out == without_usage(folder, wire)
+    assert meter.usage() == expected(folder)
+
+
+@case
+def test_unhidden_chunks_are_the_same_objects(folder: Path) -> None:
+    """Chunks of whole events are handed on without copying."""
+    wire = (folder / "response.sse").read_bytes()
+    first = wire[: wire.index(b"data:", 8)] if folder.parent.name == "openai_chat" else wire
+    meter = meter_for(folder)
+    assert meter.feed(first) is first
+
+
+@case
+def test_broken_streams_tell_what_they_told(folder: Path) -> None:
+    """After a stream that broke off the usage can be asked, and what was held back comes out once."""
+    wire = (folder / "response.sse").read_bytes()[:-20]
+    meter = meter_for(folder)
+    meter.feed(wire)
+    meter.usage()
+    meter.finish()
+    assert meter.finish() == b""
+
+
+@given(st.sampled_from(CASES), st.binary(max_size=200), st.sampled_from(["", "gzip", "deflate", "br", "zstd", "nope"]))
+def test_never_raises(folder: Path, noise: bytes, coding: str) -> None:
+    """Noise under any type and coding makes nothing raise and is passed on unless it had to be decoded."""
+    for kind in ("text/event-stream", "application/json", "text/html", ""):
+        meter = meter_for(folder, kind, coding)
+        out = run(meter, [noise[:50], noise[50:]])
+        meter.usage()
+        assert meter.decodes or out == noise
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"not json", b"{}", b"[]", b'{"usage":null}', b'{"usage":[]}', b'{"usage":"x"}', b'{"usage":{}}', b"\xff", b"",
+        b'{"usage":{"prompt_tokens":-1,"completion_tokens":true,"input_tokens":"1","output_tokens":1.5}}',
+        b'{"usage":{"prompt_tokens":1e99,"input_tokens":99999999999999999999999}}', b"[" * 5000,
+        b'{"type":"error","error":{"type":"overloaded_error","message":"x"}}',
+    ],
+)  # fmt: skip
+def test_answers_without_usage(body: bytes) -> None:
+    """An answer that tells no usage, or nonsense, gives none and never raises, whole and as an event."""
+    for dialect in ALL_DIALECTS:
+        match = dialect.claims("POST", PATHS[dialect.id])
+        assert match is not None
+        assert dialect.usage_of(match, body) == NO_USAGE
+        asked = Asked("m", is_streaming=True)
+        meter = Meter(dialect, match, asked, hides_usage=True, content_type="text/event-stream", content_encoding="")
+        wire = b"data: " + body + b"\n\nevent: message_start\ndata: " + body + b"\n\n"
+        assert run(meter, [wire]) == wire
+        assert meter.usage() == NO_USAGE
+
+
+def test_counting_tokens_uses_none() -> None:
+    """An answer to count_tokens is no usage."""
+    dialect = BY_ID[DialectId("anthropic_messages")]
+    match = dialect.claims("POST", "/v1/messages/count_tokens")
+    assert match is not None
+    asked = dialect.read_request(match, b'{"model":"m","messages":[]}')
+    meter = Meter(dialect, match, asked, hides_usage=False, content_type="application/json", content_encoding="")
+    meter.feed(b'{"input_tokens": 2095}')
+    assert meter.usage() == NO_USAGE
