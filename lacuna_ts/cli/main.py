@@ -1,0 +1,62 @@
+"""The `lacuna-ts` command. Commands are imported when they are called: `run` must not pay for `demo`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final, NoReturn
+
+import click
+
+from lacuna_ts import __version__
+from lacuna_ts.errors import ConfigError, LacunaError
+
+_COMMANDS: Final = {
+    "run": "the daemon",
+    "demo": "the daemon against a stand-in tailscaled and a stand-in provider, on this machine only",
+    "init": "write a configuration file and the tailnet policy snippet to start from",
+    "check": "find every problem in the configuration, and show what it amounts to",
+    "whois-test": "ask tailscaled who an address is, and say what they may use",
+    "explain": "say what somebody could use, going by the file and given capabilities; needs no tailscaled",
+    "docs": "print the documentation that ships with this version",
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"lacuna_ts.cli.{cmd_name.replace('-', '_')}")
+        command = module.command
+        assert isinstance(command, click.Command)  # noqa: S101 - one of ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """AI models for your tailnet, without handing out API keys."""
+
+
+def main() -> NoReturn:
+    """Run the command line; exit codes are those of the contract (`lacuna-ts docs cli`)."""
+    try:
+        cli(prog_name="lacuna-ts", standalone_mode=True)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(f"{'warning' if problem.is_warning else 'error'}: {problem}", err=True)
+        sys.exit(78)
+    except LacunaError as error:
+        click.echo(f"error: {error.message}", err=True)
+        sys.exit(70)
+    sys.exit(0)

@@ -1,0 +1,82 @@
+"""`lacuna-ts run`: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from lacuna_ts.cli.loading import config_option, load_file
+from lacuna_ts.config.places import tailscaled_socket
+
+if TYPE_CHECKING:
+    from lacuna_ts.config.load import Loaded
+
+_PR_SET_DUMPABLE: Final = 4
+
+
+@click.command("run", short_help="the daemon")
+@config_option
+@click.option("--port", type=click.IntRange(1, 65535), help="Replaces the port of the tailnet listener.")
+@click.option("--host", hidden=True)
+def command(config: str | None, port: int | None, host: str | None) -> None:
+    """Serve the tailnet until stopped.
+
+    Listens on this node's tailnet addresses and on the unix sockets of `serve` listeners, nowhere else. Stays up while
+    tailscaled is away, and answers 503 until it is back.
+    """
+    if host is not None:
+        raise click.UsageError(
+            "--host does not exist: lacuna-ts listens on this node's tailnet addresses only, because only tailscaled can "
+            "say who is calling. Use `listen` in the file to choose ports, or a serve listener."
+        )
+    loaded = load_file(config, resolve_secrets=True)
+    sys.exit(start(loaded, port))
+
+
+def start(loaded: Loaded, port: int | None) -> int:
+    """Run the daemon in this process. Returns its exit code."""
+    from lacuna_ts.service.daemon import Daemon  # noqa: PLC0415 - commands that only read the file need none of this
+    from lacuna_ts.service.notify import Notifier  # noqa: PLC0415
+    from lacuna_ts.telemetry.logging import Log  # noqa: PLC0415
+
+    settings = loaded.settings.with_port(port) if port is not None else loaded.settings
+    log = Log(sys.stderr.buffer, format=settings.lacuna.logging.format, level=settings.lacuna.logging.level)
+    log.take_over_logging()
+    for problem in loaded.problems:
+        log.event("warning", "config", message=str(problem))
+    harden()
+    watchdog = os.environ.get("WATCHDOG_USEC")
+    notifier = Notifier(os.environ.get("NOTIFY_SOCKET"), int(watchdog) if watchdog and watchdog.isdigit() else None)
+    socket_path = tailscaled_socket(settings.tailnet.socket, os.environ)
+
+    async def serve() -> int:
+        return await Daemon(settings, log=log, socket_path=socket_path, notifier=notifier).run()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        return runner.run(serve())
+
+
+def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """uvloop where it exists: a fifth less CPU for each streamed event."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    return uvloop.new_event_loop  # type: ignore[return-value]
+
+
+def harden() -> None:
+    """Keep keys out of core dumps and from other processes, and take all the file descriptors that we may have."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = max(soft, 65_536)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # two descriptors a stream: the usual 1,024 are soon gone
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)

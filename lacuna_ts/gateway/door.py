@@ -1,0 +1,185 @@
+"""aiohttp's HTTP server as the gateway's front: how bytes of a caller's connection become a `Downstream`.
+
+The only file that knows aiohttp's server. What it sets, and why, measured on aiohttp 3.14.5: handlers are cancelled
+when the caller leaves (the default lets a silent upstream run on); bodies are not unpacked (it cannot do zstd, and we
+bound what we unpack); errors in requests are one bounded line and a fixed body (the default logs a traceback each and
+echoes the caller's bytes); no access log (a fifth of a request's cost).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from lacuna_ts.gateway.exchange import lead
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from aiohttp.streams import StreamReader
+
+    from lacuna_ts.gateway.parts import Parts
+    from lacuna_ts.tailnet.identify import ConnectionIdentity
+    from lacuna_ts.terms import Via
+
+_log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES: Final = 16 * 1024
+MAX_HEADER_BYTES: Final = 16 * 1024
+MAX_HEADERS: Final = 128
+# serve keeps idle connections for 90 s: ours must live longer, or it sends requests into closing ones.
+KEEPALIVE_S: Final = 120.0
+_LINGER_S: Final = 2.0
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SERVER: Final = ("server", "lacuna-ts")
+
+
+class _Protocol(RequestHandler):
+    """One connection. Carries what is known of its peer, and answers what cannot be parsed."""
+
+    __slots__ = ("identity",)
+    identity: ConnectionIdentity | None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.identity = None
+        super().connection_made(transport)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        del message  # holds the caller's bytes
+        _log.warning("a request could not be read (%s)", type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError
+        response = web.Response(
+            status=status,
+            body=b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","code":"bad_request","param":null}}',
+            content_type="application/json",
+            headers={"x-lacuna-error": "bad_request", "server": "lacuna-ts", "x-should-retry": "false"},
+        )
+        response.force_close()
+        return response
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        _log.error("the server failed on a connection: %s", type(kw.get("exc_info")).__name__)
+
+
+class Door(web.Server):
+    """The server of one listener. Call it for a protocol: it is what `loop.create_server` takes."""
+
+    def __init__(
+        self,
+        parts: Callable[[], Parts],
+        *,
+        via: Via,
+        allowed_hosts: Callable[[], frozenset[str] | None],
+        identify: Callable[[asyncio.BaseTransport], ConnectionIdentity],
+    ) -> None:
+        super().__init__(self._take, handler_cancellation=True)
+        self._parts = parts
+        self.via = via
+        self.allowed_hosts = allowed_hosts
+        self._identify = identify
+
+    def __call__(self) -> RequestHandler:
+        return _Protocol(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
+            logger=_log,
+            auto_decompress=False,
+            keepalive_timeout=KEEPALIVE_S,
+            lingering_time=_LINGER_S,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+        )
+
+    async def _take(self, request: web.BaseRequest) -> web.StreamResponse:
+        protocol = request.protocol
+        assert isinstance(protocol, _Protocol)  # noqa: S101 - we are its only maker
+        connection = protocol.identity
+        if connection is None:
+            transport = request.transport
+            if transport is None:
+                raise ConnectionResetError
+            connection = protocol.identity = self._identify(transport)
+        down = _AiohttpDownstream(request, self.via, connection, self.allowed_hosts())
+        await lead(down, self._parts())
+        if down.response is None:  # nobody is there to be answered
+            raise ConnectionResetError
+        return down.response
+
+
+class _AiohttpDownstream:
+    __slots__ = (
+        "_request", "_stream", "allowed_hosts", "connection", "has_begun", "method", "raw_headers", "response",
+        "target", "version", "via",
+    )  # fmt: skip
+
+    def __init__(
+        self, request: web.BaseRequest, via: Via, connection: ConnectionIdentity, allowed_hosts: frozenset[str] | None
+    ) -> None:
+        self._request = request
+        self.method: str = request.method
+        self.target: str = request.raw_path
+        self.version: tuple[int, int] = request.version
+        self.raw_headers: Sequence[tuple[bytes, bytes]] = request.raw_headers
+        self.via = via
+        self.connection = connection
+        self.allowed_hosts = allowed_hosts
+        self.has_begun = False
+        self.response: web.StreamResponse | None = None
+
+    def body_pieces(self, *, expects_continue: bool) -> _Pieces:
+        return _Pieces(self._request, expects_continue=expects_continue)
+
+    async def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False) -> None:
+        response = web.Response(status=status, headers=[*headers, _SERVER], body=body)
+        if close:
+            response.force_close()
+        self.has_begun = True
+        self.response = response
+        await response.prepare(self._request)
+        await response.write_eof()
+
+    async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        response = web.StreamResponse(status=status, headers=[*headers, _SERVER])
+        self.has_begun = True
+        self.response = response
+        await response.prepare(self._request)
+
+    async def write(self, chunk: bytes) -> None:
+        assert self.response is not None  # noqa: S101 - start comes first
+        await self.response.write(chunk)
+
+    def break_off(self, *, at_once: bool = False) -> None:
+        transport = self._request.transport
+        if transport is not None:
+            if at_once:
+                transport.abort()
+            else:
+                transport.close()  # flushes what was written, and sends no end of the answer
+
+
+class _Pieces:
+    __slots__ = ("_content", "_request", "_waits_for_continue", "declared_bytes")
+
+    def __init__(self, request: web.BaseRequest, *, expects_continue: bool) -> None:
+        self._request = request
+        self._content: StreamReader = request.content
+        self._waits_for_continue = expects_continue
+        declared = request.headers.get("Content-Length")
+        self.declared_bytes = int(declared) if declared is not None else None  # the parser let only digits through
+
+    async def next(self) -> bytes:
+        if self._waits_for_continue:
+            self._waits_for_continue = False
+            writer = self._request.writer
+            await writer.write(_CONTINUE)
+            writer.output_size = 0  # type: ignore[attr-defined]  # an interim answer is not the answer
+        return await self._content.readany()

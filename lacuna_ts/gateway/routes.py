@@ -1,0 +1,69 @@
+"""What a path is for: our own pages, a dialect by automatic routing, or a dialect behind a named provider.
+
+Pure and exact: paths are compared as they came, never decoded or normalised, so that what was judged is what was
+asked. Whether a named provider exists is not decided here, because nobody may learn that from the shape of an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lacuna_ts.dialects.table import recognise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lacuna_ts.dialects.base import Dialect, PathMatch
+
+RESERVED: Final = frozenset(
+    {"health", "ready", "metrics", "api", "ui", "v1", "v1beta", "v1beta1", "model", "models", "aperture", "llm-internal"}
+)
+OWN_PATHS: Final = frozenset(
+    {
+        "/", "/ui", "/health", "/ready", "/metrics", "/metrics/me", "/api/info", "/api/config", "/api/providers",
+        "/api/whoami",
+    }
+)  # fmt: skip
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRoute:
+    """A page or document that the gateway itself answers."""
+
+    path: str  # without base path
+
+
+@dataclass(frozen=True, slots=True)
+class DialectRoute:
+    """A request in a dialect, for a named provider or for whichever can serve it."""
+
+    dialect: Dialect
+    match: PathMatch
+    provider: str | None
+
+
+def without_base(path: str, base_paths: Sequence[str]) -> str:
+    """Return `path` without the first of `base_paths` ("/llm") that it is under."""
+    for base in base_paths:
+        if path.startswith(base) and (len(path) == len(base) or path[len(base)] == "/"):
+            return path[len(base) :] or "/"
+    return path
+
+
+def route(method: str, path: str, *, anthropic_style: bool) -> OwnRoute | DialectRoute | None:
+    """Say what `path` (without base path) is for, None when nothing of ours is there."""
+    found = recognise(method, path, anthropic_style)
+    if found is not None:
+        return DialectRoute(*found, None)
+    if path in OWN_PATHS or path.startswith("/ui/"):
+        return OwnRoute(path)
+    key, slash, rest = path[1:].partition("/")
+    if not slash or key in RESERVED or not _KEY.fullmatch(key):
+        return None
+    # SDKs whose base URL ends in a slash send two; exactly one is forgiven, and only here.
+    rest = rest[1:] if rest.startswith("/") else rest
+    found = recognise(method, "/" + rest, anthropic_style)
+    return DialectRoute(*found, key) if found is not None else None

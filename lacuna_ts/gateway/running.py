@@ -1,0 +1,154 @@
+"""Everything that is under way: its deadlines, and whether its caller may still have it.
+
+One task looks at all running exchanges a few times a second. That is cheaper than a timer per exchange and stage, and
+it is the only thing that ends an exchange from outside: it leaves an `Ending` and cancels the exchange's task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from lacuna_ts.terms import Exchange, Outcome, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 0.25
+RECHECK_AFTER_S: Final = 4.0  # promised: at least every five seconds
+_NEVER: Final = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why an exchange was ended from outside, and what its caller is told; no refusal means nobody is listening."""
+
+    outcome: Outcome
+    refusal: Refusal | None
+    upstream_error: str = ""
+
+
+def _timeout(message: str) -> Ending:
+    return Ending("timed_out", Refusal("upstream_timeout", message), "timeout")
+
+
+BODY_STALLED: Final = Ending("timed_out", Refusal("bad_request", "The request body stopped arriving."))
+FIRST_BYTE_LATE: Final = _timeout("The provider did not begin to answer in time. Try again, or ask for less at once.")
+STREAM_STALLED: Final = _timeout("The provider stopped in the middle of its answer.")
+TOTAL_SPENT: Final = _timeout("The answer took longer than this gateway allows.")
+READER_STALLED: Final = Ending("caller_left", None)
+STOPPING: Final = Ending("drained", Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0))
+
+
+class Live:
+    """One running exchange, as the watcher sees it."""
+
+    __slots__ = (
+        "began", "confirmed_at", "deadline", "ending", "exchange", "hard_deadline", "late", "now", "recheck", "task",
+    )  # fmt: skip
+
+    def __init__(self, exchange: Exchange, task: asyncio.Task[object], now: Callable[[], float]) -> None:
+        self.exchange = exchange
+        self.task = task
+        self.now = now  # the loop's clock, seconds
+        self.began = now()
+        self.deadline = _NEVER  # loop time
+        self.late: Ending = STREAM_STALLED  # what it means when the deadline passes
+        self.hard_deadline = _NEVER
+        self.ending: Ending | None = None
+        self.confirmed_at = 0.0  # loop time at which tailscaled last confirmed the caller
+        self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
+
+    def expect(self, deadline: float, late: Ending) -> None:
+        """Let the exchange be ended with `late` unless something new is expected before `deadline` (loop time)."""
+        self.deadline = deadline
+        self.late = late
+
+    def elapsed(self) -> float:
+        """Seconds since the exchange began."""
+        return self.now() - self.began
+
+    def end(self, ending: Ending) -> None:
+        """End the exchange from outside, once."""
+        if self.ending is None:
+            self.ending = ending
+            self.task.cancel()
+
+
+class Running:
+    """The exchanges under way. Entering and leaving never waits."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, Live] = {}
+        self._checks: set[asyncio.Task[None]] = set()
+        self.is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def enter(self, exchange: Exchange, task: asyncio.Task[object]) -> Live:
+        """Take note of a new exchange."""
+        live = self._live[exchange.id] = Live(exchange, task, asyncio.get_running_loop().time)
+        return live
+
+    def leave(self, exchange: Exchange) -> None:
+        """Forget an exchange that is closed."""
+        self._live.pop(exchange.id, None)
+        if not self._live:
+            self._idle.set()
+
+    async def watch(self) -> None:
+        """Look after everything that runs, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now = loop.time()
+            due = []
+            for live in self._live.values():
+                if now > live.hard_deadline:
+                    live.end(TOTAL_SPENT)
+                elif now > live.deadline:
+                    live.end(live.late)
+                elif live.recheck is not None and now - live.confirmed_at >= RECHECK_AFTER_S:
+                    live.confirmed_at = now
+                    due.append(live)
+            if due:
+                check = asyncio.get_running_loop().create_task(self._recheck(due))
+                self._checks.add(check)
+                check.add_done_callback(self._checks.discard)
+
+    async def _recheck(self, due: list[Live]) -> None:
+        """Ask again for each; answers for one node are shared by the identifier, so this is one question a node."""
+        for live in due:
+            if live.recheck is None:
+                continue
+            try:
+                ending = await live.recheck()
+            except Exception:  # a re-check that breaks must not leave a stream running unchecked
+                _log.exception("re-check failed")
+                ending = Ending("revoked", Refusal("identity_unavailable", "Who you are could not be confirmed again."))
+            if ending is not None:
+                live.end(ending)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Let everything finish, for at most `timeout_s`; then end the rest. Returns how many had to be ended."""
+        self.is_draining = True
+        if self._live:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._idle.wait()
+            except TimeoutError:
+                pass
+        rest = list(self._live.values())
+        for live in rest:
+            live.end(STOPPING)
+        if rest:
+            await asyncio.wait([live.task for live in rest], timeout=2.0)
+        return len(rest)

@@ -1,0 +1,116 @@
+"""May they, and where does it go? The decision about one request.
+
+A request is let through when its provider lets it through and one single grant opens provider, model and client
+together; rights are never put together from several grants. What is judged is the name after aliases and before
+rewrites. No clock, no network, no memory but the one that `Rights` carries: the same question has the same answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lacuna_ts.policy import refusals
+from lacuna_ts.policy.refusals import no_grant
+from lacuna_ts.policy.routing import Candidate, candidates, visible
+from lacuna_ts.terms import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from lacuna_ts.dialects.base import Operation
+    from lacuna_ts.policy.grants import Grant
+    from lacuna_ts.policy.providers import ProviderTable
+    from lacuna_ts.policy.rights import Rights
+    from lacuna_ts.terms import ProviderId
+
+__all__ = ["Plan", "Question", "decide", "no_grant"]
+
+_DECISIONS_KEPT: Final = 2000  # for one caller; model names are theirs to invent
+
+
+class Question(NamedTuple):
+    """One request, as far as it matters."""
+
+    rights: Rights
+    client: str  # as `ClientTable.classify` names it
+    dialect: str
+    named_provider: str | None  # from the path: `/{provider}/…`
+    model: str  # as asked for
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Yes: who serves it, under which name, and by whose leave."""
+
+    provider: ProviderId
+    judged_model: str  # after aliases and `provider/model`, before rewrites
+    upstream_model: str
+    labels: Mapping[str, str]
+    grant: Grant  # the first that opens it
+    alternatives: tuple[Plan, ...] = ()  # where else it could go, in order, each judged in the same way
+
+
+def decide(question: Question, table: ProviderTable, unhealthy: Collection[ProviderId] = ()) -> Plan | Refusal:
+    """Decide. `unhealthy` providers are passed over; when only they remain, the refusal is `overloaded`."""
+    rights, client, dialect, named_provider, model, _ = question
+    key = (table, client, dialect, named_provider, model)
+    known = rights.decisions.get(key)
+    if known is None:
+        if len(rights.decisions) >= _DECISIONS_KEPT:
+            rights.decisions.clear()
+        known = rights.decisions[key] = _decided(question, table)
+    if unhealthy and isinstance(known, Plan):
+        return _healthy(known, unhealthy)
+    return known
+
+
+def _healthy(plan: Plan, unhealthy: Collection[ProviderId]) -> Plan | Refusal:
+    remaining = [one for one in (plan, *plan.alternatives) if one.provider not in unhealthy]
+    if not remaining:
+        return refusals.overloaded()
+    return replace(remaining[0], alternatives=tuple(remaining[1:]))
+
+
+def _decided(question: Question, table: ProviderTable) -> Plan | Refusal:
+    rights = question.rights
+    if rights.blocked is not None:
+        return refusals.blocked(rights.blocked)
+    if not rights.grants:
+        return refusals.shared_in() if rights.is_guest_turned_away else no_grant()
+    if rights.unreadable is not None:
+        return refusals.policy_unreadable()
+    named = question.named_provider
+    if named is not None and visible(rights, table, named) is None:
+        return refusals.no_provider(named)
+    found = candidates(rights, table, dialect=question.dialect, named_provider=named, model=question.model)
+    plans = [plan for plan in (_plan(candidate, question) for candidate in found) if plan is not None]
+    if not plans:
+        return _refused(question, table, found)
+    return replace(plans[0], alternatives=tuple(plans[1:])) if len(plans) > 1 else plans[0]
+
+
+def _plan(candidate: Candidate, question: Question) -> Plan | None:
+    rule, model, _ = candidate
+    if not rule.allows(model, question.client):
+        return None
+    reach = question.rights.reach(rule, question.client)
+    grant = reach.admitting(model)
+    if grant is None:
+        return None
+    return Plan(rule.id, model, reach.rewrites.of(model), {**rule.labels, **question.rights.labels}, grant)
+
+
+def _refused(question: Question, table: ProviderTable, found: Sequence[Candidate]) -> Refusal:
+    """Say why none of the candidates will do: the first of the reasons in the order that users rely on."""
+    having = [candidate for candidate in found if candidate.rule.named.allow(candidate.model)]
+    is_client_refused = all(not candidate.rule.user_agents.allow(question.client) for candidate in having)
+    if question.named_provider is not None and is_client_refused:
+        return refusals.provider_denied(question, table, is_client=bool(having))
+    if not having:
+        return refusals.unknown_model(question, table)
+    rights = question.rights
+    if any(grant.named.allow(model) for rule, model, _ in having for grant in rights.at(rule)):
+        return refusals.client_not_allowed(question, by_provider=is_client_refused)
+    return refusals.model_not_granted(question, table)

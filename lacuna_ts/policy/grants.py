@@ -1,0 +1,174 @@
+"""One grant: which provider, model and client it opens together; and how it is read from a capability's JSON.
+
+The tailnet policy and the configuration file carry the same objects, so one reader serves both. What cannot be read
+gives nothing: a misspelt key means that its author wanted something else than we would do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from lacuna_ts.policy.patterns import Glob, Globs
+from lacuna_ts.terms import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROLES: Final = frozenset({"user", "admin", "metrics"})
+
+_MAX_BYTES: Final = 64 * 1024
+_CACHEABLE_BYTES: Final = 4096
+_GRANTS_KEPT: Final = 8192  # many callers carry the same grants
+
+
+class GrantUnreadable(ValueError):
+    """A capability's object that gives nothing; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRule:
+    """A pattern of model names, and what such a model is called upstream (None: as asked)."""
+
+    pattern: Glob
+    rewrite: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Admits a request whose provider, model and client it allows, all three. Empty means all."""
+
+    providers: Globs
+    models: tuple[ModelRule, ...]  # sorted by the bytes of the pattern
+    user_agents: Globs  # matched against the client's id, not the raw header
+    origin: str  # where it stands, for people: "tailnet policy: flare.io/cap/lacuna/grants[0]"
+    named: Globs = field(init=False, repr=False, compare=False)  # the patterns of `models`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "named", Globs(rule.pattern for rule in self.models))
+
+    def allows(self, provider: str, model: str, client: str) -> bool:
+        """Whether this one grant opens `model` at `provider` to `client`."""
+        return self.providers.allow(provider) and self.user_agents.allow(client) and self.named.allow(model)
+
+
+def model_rules(rules: Iterable[tuple[str, str | None]]) -> tuple[ModelRule, ...]:
+    """Model rules in the order in which they are kept: by the bytes of the pattern. Raises ValueError for a bad glob."""
+    read = (ModelRule(Glob.parse(text), rewrite) for text, rewrite in rules)
+    return tuple(sorted(read, key=lambda rule: rule.pattern.text.encode("utf-8", "surrogatepass")))
+
+
+def read_object(raw: bytes, known: Iterable[str]) -> dict[str, Any]:
+    """Read one capability object. Raises GrantUnreadable unless it is an object with none but the `known` keys."""
+    value = decoded_object(raw)
+    check_keys(value, tuple(known))
+    return value
+
+
+def check_keys(value: dict[str, Any], known: tuple[str, ...]) -> None:
+    """Raise GrantUnreadable when `value` has a key that is not `known`, or one that is null."""
+    for key, inner in value.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise GrantUnreadable(f"unknown key {printable(key, 40)!r}; {hint}")
+        if inner is None:
+            raise GrantUnreadable(f"{key!r} is null; leave it out instead")
+
+
+def read_grant(raw: bytes, origin: str) -> Grant:
+    """Read one object of `PREFIX/grants`. Raises GrantUnreadable; such an object must give nothing."""
+    read = _kept(raw) if len(raw) <= _CACHEABLE_BYTES else _parts_or_reason(raw)
+    if isinstance(read, str):
+        raise GrantUnreadable(read)
+    return Grant(*read, origin)
+
+
+def read_labels(raw: bytes) -> dict[str, str]:
+    """Read one object of `PREFIX/labels`. Raises GrantUnreadable when any value is no text."""
+    value = decoded_object(raw)
+    for key, inner in value.items():
+        if not isinstance(inner, str):
+            raise GrantUnreadable(f"the value of {printable(key, 40)!r} must be text, is {_kind(inner)}")
+    return value
+
+
+def read_role(raw: bytes) -> str:
+    """Read one object of `PREFIX/role`. Raises GrantUnreadable."""
+    role = read_object(raw, ("role",)).get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise GrantUnreadable(f"role must be one of {', '.join(sorted(ROLES))}")
+    return role
+
+
+def glob_list(value: object, key: str) -> Globs:
+    """Read a list of globs. Raises GrantUnreadable, naming `key`."""
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise GrantUnreadable(f"{key!r} must be a list of globs")
+    try:
+        return Globs.parse(value)
+    except ValueError as error:
+        raise GrantUnreadable(f"{key!r}: {error}") from None
+
+
+_Parts = tuple[Globs, tuple[ModelRule, ...], Globs]
+
+
+def _parts_or_reason(raw: bytes) -> _Parts | str:
+    try:
+        value = read_object(raw, ("providers", "models", "user_agents", "limits"))
+        limits = value.get("limits", {})
+        if not isinstance(limits, dict):
+            raise GrantUnreadable("'limits' must be an object")
+        if limits:
+            # Giving the grant without its limits would be more than its author meant to give.
+            raise GrantUnreadable("it has limits, and this version does not enforce limits")
+        return (
+            glob_list(value.get("providers", []), "providers"),
+            _model_rules(value.get("models", {})),
+            glob_list(value.get("user_agents", []), "user_agents"),
+        )
+    except GrantUnreadable as error:
+        return str(error)
+
+
+_kept = lru_cache(maxsize=_GRANTS_KEPT)(_parts_or_reason)
+
+
+def _model_rules(value: object) -> tuple[ModelRule, ...]:
+    if not isinstance(value, dict):
+        raise GrantUnreadable("'models' must be an object such as {\"claude-*\": {}}")
+    rules = []
+    for text, settings in value.items():
+        if not isinstance(settings, dict) or settings.keys() - {"rewrite"}:
+            raise GrantUnreadable(f'the value of model {printable(text, 80)!r} must be {{}} or {{"rewrite": "…"}}')
+        rewrite = settings.get("rewrite")
+        if settings and not (isinstance(rewrite, str) and rewrite and rewrite.isprintable()):
+            raise GrantUnreadable(f"the rewrite of model {printable(text, 80)!r} must be a model name")
+        rules.append((text, rewrite))
+    try:
+        return model_rules(rules)
+    except ValueError as error:
+        raise GrantUnreadable(f"'models': {error}") from None
+
+
+def decoded_object(raw: bytes) -> dict[str, Any]:
+    """Decode one capability object. Raises GrantUnreadable unless it is a JSON object of bearable size."""
+    if len(raw) > _MAX_BYTES:
+        raise GrantUnreadable(f"larger than {_MAX_BYTES} bytes")
+    try:
+        value = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        raise GrantUnreadable("not valid JSON") from None
+    if not isinstance(value, dict):
+        raise GrantUnreadable(f"must be an object, is {_kind(value)}")
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,62 @@
+"""The providers as policy sees them: what each speaks, serves and allows by itself, and the aliases over them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from lacuna_ts.policy.patterns import Globs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lacuna_ts.policy.grants import ModelRule
+    from lacuna_ts.terms import ProviderId
+
+
+class Target(NamedTuple):
+    """Where an alias leads."""
+
+    provider: ProviderId
+    model: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProviderRule:
+    """One provider. Its `models` and `user_agents` bind every caller, whatever their grants say."""
+
+    id: ProviderId
+    dialects: frozenset[str] = frozenset()  # what automatic routing may send there
+    models: tuple[ModelRule, ...] = ()  # empty: all
+    user_agents: Globs = field(default_factory=Globs)
+    listed: tuple[str, ...] = ()  # model names that the file or discovery gives; for listings, not a restriction
+    labels: Mapping[str, str] = field(default_factory=dict)
+    preference: float = 0  # higher first; equal ones in the order of the file
+    opaque: bool = False
+    disabled: bool = False
+    named: Globs = field(init=False, repr=False)  # the patterns of `models`
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "named", Globs(rule.pattern for rule in self.models))
+
+    def allows(self, model: str, client: str) -> bool:
+        """Whether its own capability lets this model and client through."""
+        return self.named.allow(model) and self.user_agents.allow(client)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProviderTable:
+    """All providers, in the order of the file, and the aliases. Compared by identity; build a new one on reload."""
+
+    rules: Mapping[ProviderId, ProviderRule]
+    aliases: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
+    in_order: tuple[ProviderRule, ...] = field(init=False, repr=False)  # the enabled ones as routing tries them
+
+    def __post_init__(self) -> None:
+        enabled = [rule for rule in self.rules.values() if not rule.disabled]
+        object.__setattr__(self, "in_order", tuple(sorted(enabled, key=lambda rule: -rule.preference)))
+
+    def enabled(self, provider: str) -> ProviderRule | None:
+        """The provider of this id, None when there is none or it is switched off."""
+        rule = self.rules.get(provider)  # type: ignore[call-overload]
+        return None if rule is None or rule.disabled else rule
