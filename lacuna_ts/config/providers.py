@@ -99,8 +99,8 @@ def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str
     if not text:
         found.error(path, f"provider {key} has no base URL configured: write `baseurl`")
         return ""
-    if not found.is_resolved and "${" in text:
-        return text
+    if "${" in text and where in found.templates:
+        return text  # not looked up, or without a value, which has its own message
     try:
         url = baseurl.normal_form(text)
     except baseurl.Refused as refused:
