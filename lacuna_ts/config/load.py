@@ -151,8 +151,8 @@ def _leave_out(value: dict[str, Any], path: Path) -> None:
     if isinstance(inside, dict):
         inside.pop(last, None)
     elif isinstance(inside, list) and path[0] in _NEUTRAL:
-        inside[last] = _NEUTRAL[path[0]]
+        inside[int(last)] = _NEUTRAL[path[0]]
     elif isinstance(inside, list) and path[0] == "listen":
-        inside[last] = {"tailnet": 1 + int(last)}  # ports of their own, so that no two are taken for doubles
+        inside[int(last)] = {"tailnet": 1 + int(last)}  # ports of their own, so that no two are taken for doubles
     else:
         value.pop(str(path[0]), None)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lacuna_ts.config.load import load
 from lacuna_ts.config.policy_of import local_policy, provider_table
-from lacuna_ts.config.settings import Settings
 from lacuna_ts.errors import ConfigError
 from lacuna_ts.policy.rights import rights_of
 from lacuna_ts.terms import Caller, Node, ProviderId, StableId
+
+if TYPE_CHECKING:
+    from lacuna_ts.config.settings import Settings
 
 
 def read(text: str) -> Settings:
@@ -19,7 +22,9 @@ def read(text: str) -> Settings:
 
 
 def read_provider(inner: str, url: str = "https://a.test") -> Settings:
-    return read('{"providers": {"p": {"baseurl": "%s", "models": ["a", "b[1]"], %s}}}' % (url, inner))
+    return read(
+        '{"providers": {"p": {"baseurl": "%u", "models": ["a", "b[1]"], %s}}}'.replace("%u", url).replace("%s", inner)
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_only_listed_models_are_allowed() -> None:
 def test_models_are_needed(inner: str) -> None:
     """An entry of Aperture's without models is refused in its words."""
     with pytest.raises(ConfigError, match="provider p has no models configured"):
-        read('{"providers": {"p": {"baseurl": "https://a.test", %s}}}' % inner)
+        read('{"providers": {"p": {"baseurl": "https://a.test", %s}}}'.replace("%s", inner))
 
 
 def test_early_grants() -> None:

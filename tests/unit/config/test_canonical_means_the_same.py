@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lacuna_ts.config.canonical import canonical
 from lacuna_ts.config.check import admits_nobody, grant_to_paste, summary, text
 from lacuna_ts.config.load import Loaded, load
-from lacuna_ts.config.settings import Settings
+
+if TYPE_CHECKING:
+    from lacuna_ts.config.settings import Settings
 
 README = Path(__file__).parent / "lacuna_readme"
 ENV = {"ANTHROPIC_API_KEY": "sk-ant-secret", "BEDROCK_API_KEY": "bedrock-secret"}

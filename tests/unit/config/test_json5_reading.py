@@ -52,9 +52,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     """Nonsense ends in a syntax problem that points into the text, never in another error."""
     try:
         read(text)
-    except SyntaxProblem as problem:
-        assert 1 <= problem.line <= len(text.splitlines()) + 1
-        assert 1 <= problem.column <= len(text) + 1
+    except SyntaxProblem as found:
+        place = (found.line, found.column)
+    else:
+        place = (1, 1)
+    assert (1, 1) <= place <= (len(text.splitlines()) + 1, len(text) + 1)
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])

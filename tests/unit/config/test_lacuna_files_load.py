@@ -24,7 +24,11 @@ def read(text: str) -> Loaded:
 
 def provider(inner: str) -> Provider:
     return next(
-        iter(read('{"providers": {"p": {"baseurl": "https://a.test", %s}}}' % inner).settings.providers.values())
+        iter(
+            read(
+                '{"providers": {"p": {"baseurl": "https://a.test", %s}}}'.replace("%s", inner)
+            ).settings.providers.values()
+        )
     )
 
 
@@ -35,7 +39,7 @@ def problems(text: str) -> str:
 
 
 def provider_problems(inner: str) -> str:
-    return problems('{"providers": {"p": {"baseurl": "https://a.test", %s}}}' % inner)
+    return problems('{"providers": {"p": {"baseurl": "https://a.test", %s}}}'.replace("%s", inner))
 
 
 def test_c1_three_providers() -> None:
@@ -102,7 +106,9 @@ def test_c5_a_document_derived_from_aperture() -> None:
 def test_c6_iam() -> None:
     """`iam` loads, and disables its provider with a warning as long as it is not built; it takes no other keys."""
     other = '"other": {"baseurl": "https://b.test"}'
-    loaded = read('{"providers": {"p": {"baseurl": "https://a.test", "authorization": {"type": "iam"}}, %s}}' % other)
+    loaded = read(
+        '{"providers": {"p": {"baseurl": "https://a.test", "authorization": {"type": "iam"}}, %s}}'.replace("%s", other)
+    )
     assert [one.disabled for one in loaded.settings.providers.values()] == [True, False]
     assert any("provider p is disabled" in problem.message for problem in loaded.problems)
     assert "unknown field `unknown`" in provider_problems('"authorization": {"type": "iam", "unknown": 1}')
@@ -127,7 +133,7 @@ def test_c9_no_flags() -> None:
     """Without flags a provider speaks nothing; with some, those."""
     assert provider('"capability": {}').compatibility == frozenset()
     flags = '"openai_chat": true, "anthropic_messages": true, "bedrock_model_invoke": true'
-    one = provider('"capability": {}, "compatibility": {%s}' % flags)
+    one = provider('"capability": {}, "compatibility": {%s}'.replace("%s", flags))
     assert {"openai_chat", "anthropic_messages", "bedrock_model_invoke"} <= one.compatibility
     assert "openai_responses" not in one.compatibility
 
@@ -136,7 +142,11 @@ def test_c9_no_flags() -> None:
 def test_c10_rules_have_one_order(order: str) -> None:
     """Rules are the same whatever the order they are written in."""
     rules = ", ".join(f'"{letter}-*": {{}}' for letter in order)
-    assert provider('"capability": {"models": {%s}}' % rules).models == (("a-*", None), ("b-*", None), ("c-*", None))
+    assert provider('"capability": {"models": {%s}}'.replace("%s", rules)).models == (
+        ("a-*", None),
+        ("b-*", None),
+        ("c-*", None),
+    )
 
 
 def test_c11_doubled_rule() -> None:
