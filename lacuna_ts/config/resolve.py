@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lacuna_ts.config import aperture
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from lacuna_ts.config.document import Path
     from lacuna_ts.config.findings import Findings
     from lacuna_ts.config.schema import File, FileLacuna, FileMetrics, FileTailnet
-
-SOCKET_VARIABLE: Final = "LACUNA_TS_TAILSCALED_SOCKET"
 
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
 _PREFIX = re.compile(r"[A-Za-z0-9.-]+\.[A-Za-z0-9-]+/[A-Za-z0-9._/-]*[A-Za-z0-9_-]\Z")
@@ -119,7 +117,6 @@ def _tailnet(file: FileTailnet, found: Findings) -> Tailnet:
         if text is not None and not _is_plain_url(text, schemes):
             found.error((*path, name), f"must be a URL that begins with {' or '.join(f'{one}://' for one in schemes)}")
     values = file.model_dump()
-    values["socket"] = found.sources.env.get(SOCKET_VARIABLE) or file.socket
     values["capability_prefixes"] = tuple(dict.fromkeys(file.capability_prefixes))
     return Tailnet(**values)
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 README = Path(__file__).parent / "lacuna_readme"
 ENV = {"ANTHROPIC_API_KEY": "sk-ant-secret", "BEDROCK_API_KEY": "bedrock-secret"}
 APERTURE = """{
-  "temp_grants": [{"src": ["*"], "grants": [{"role": "user"}, {"providers": [{"provider": "*", "model": "x-ai/[1]"}]}]}],
+  "temp_grants": [{"src": ["*"], "grants": [{"role": "user"},
+    {"providers": [{"provider": "*", "model": "x-ai/[1]"}]}]}],
   "providers": {
     "openrouter": {"baseurl": "https://openrouter.ai/api/", "apikey": "${KEY:-k}", "models": ["x-ai/[1]", "b"]},
     "anthropic": {"baseurl": "https://api.anthropic.com", "apikey": "$${x", "models": ["c"],

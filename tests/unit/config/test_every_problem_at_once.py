@@ -124,6 +124,29 @@ def in_p(inner: str) -> str:
             "`x` is not the beginning",
         ),
         (SECTION % '"body": 5', "body", "must be an object"),
+        (
+            SECTION % '"grants": [{"src": ["*"], "app": {"flare.io/cap/lacuna/role": [{"role": "root"}]}}]',
+            'grants[0].app["flare.io/cap/lacuna/role"][0]',
+            "cannot be read: role must be",
+        ),
+        (
+            SECTION % '"grants": [{"src": ["*"], "app": {"flare.io/cap/lacuna/labels": [{"team": 5}]}}]',
+            'grants[0].app["flare.io/cap/lacuna/labels"][0]',
+            "cannot be read: ",
+        ),
+        (
+            SECTION % '"grants": [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"models": "x"}]}}]',
+            'grants[0].app["tailscale.com/cap/aperture"][0]',
+            "cannot be read: ",
+        ),
+        (SECTION % '"tailnet": {"socket": "x"}', "tailnet.socket", "must be an absolute path"),
+        (in_p('"models": ["a"], "apikey": "keyid:p:x"'), "providers", "no usable provider is left"),
+        (in_p('"headers": {"x": "a\\nb"}'), "providers.p.headers.x", "holds line breaks"),
+        (
+            SECTION % '"temp_grants": [{"src": ["*"], "grants": [{"modles": 1}]}]',
+            "temp_grants[0].grants",
+            "unknown field `modles`",
+        ),
         ("[]", "", "the file must hold one object"),
         ("{", "", "column 2: the file ends before"),
     ],
@@ -168,7 +191,8 @@ def test_all_problems_come_together() -> None:
 
 def test_messages_never_show_values() -> None:
     """A text in the wrong place may be a key: messages about types do not repeat it."""
-    text = '{"providers": {"p": {"baseurl": "https://u:sk-secret@a.test", "headers": "sk-secret", "tailnet": "sk-secret"}}}'
+    inner = '"baseurl": "https://u:sk-secret@a.test", "headers": "sk-secret", "tailnet": "sk-secret"'
+    text = PROVIDER.replace("%s", f'"p": {{{inner}}}')
     assert "sk-secret" not in "\n".join(map(str, problems(text)))
 
 
@@ -240,3 +264,22 @@ def test_missing_file() -> None:
     """A file that is not there is a configuration problem that names it."""
     with pytest.raises(ConfigError, match="no file /no/such/file"):
         read_file("/no/such/file")
+
+
+@pytest.mark.parametrize(
+    ("inner", "path", "start"),
+    [
+        ('"keys": [{"value": "a"}, {"value": "b"}]', "providers.p.keys", "several keys are not built yet"),
+        ('"authorization": {"type": "bearer", "apikey": ""}', "providers.p.authorization.apikey", "the key is empty"),
+        ('"models": ["a"]', "providers.p", "has no `apikey`"),
+        ('"apikey": "YOUR_KEY", "models": ["a"]', "providers.p.apikey", "the key looks like a placeholder"),
+        ('"baseurl": "http://b.test", "apikey": "k", "models": ["a"]', "providers.p.baseurl", "the key would cross"),
+    ],
+)
+def test_warnings(inner: str, path: str, start: str) -> None:
+    """What works and deserves a look is a warning at its place."""
+    text = PROVIDER.replace("%s", '"p": {"baseurl": "https://a.test", ' + inner + "}")
+    if '"baseurl": "http:' in inner:
+        text = text.replace('"baseurl": "https://a.test", ', "")
+    found = load(text, env={}, credentials_dir=None, resolve_secrets=True).problems
+    assert [(problem.path, problem.message[: len(start)]) for problem in found] == [(path, start)]

@@ -45,7 +45,8 @@ def provider_problems(inner: str) -> str:
 def test_c1_three_providers() -> None:
     """Every field of three providers is read; rules keep their order and unlisted flags are false."""
     settings = read("""{"providers": {
-      "openai": {"name": "OpenAI", "baseurl": "https://api.openai.com", "authorization": {"type": "bearer", "apikey": "a"},
+      "openai": {"name": "OpenAI", "baseurl": "https://api.openai.com",
+        "authorization": {"type": "bearer", "apikey": "a"},
         "capability": {"models": {"gpt-4o": {}, "gpt-4o-mini": {}}, "user_agents": ["claude-code"]},
         "compatibility": {"openai_chat": true}},
       "anthropic": {"baseurl": "https://api.anthropic.com", "authorization": {"type": "x-api-key", "apikey": "b"}},
@@ -90,7 +91,8 @@ def test_c5_a_document_derived_from_aperture() -> None:
       "bedrock": {"baseurl": "https://bedrock-runtime.us-east-1.amazonaws.com",
         "capability": {"models": {"us.anthropic.claude-opus-4-5*": {"rewrite": "arn:aws:bedrock:us-east-1:1:x/abcd"}}}},
       "anthropic": {"baseurl": "https://api.anthropic.com", "authorization": {"type": "x-api-key", "apikey": "b"}},
-      "gemini": {"baseurl": "https://generativelanguage.googleapis.com", "authorization": {"type": "x-goog-api-key", "apikey": "c"}},
+      "gemini": {"baseurl": "https://generativelanguage.googleapis.com",
+        "authorization": {"type": "x-goog-api-key", "apikey": "c"}},
       "vertex": {"baseurl": "https://aiplatform.googleapis.com", // a service account
         "authorization": {"type": "bearer", "apikey": "keyfile::abc",},},
       "openrouter": {"baseurl": "https://openrouter.ai/api/"},
@@ -151,7 +153,8 @@ def test_c10_rules_have_one_order(order: str) -> None:
 
 def test_c11_doubled_rule() -> None:
     """The last of two rules of one glob counts; deliberately different from Lacuna, a warning says so."""
-    text = '{"providers": {"p": {"baseurl": "https://a.test", "capability": {"models": {"a-*": {"rewrite": "x"}, "a-*": {}}}}}}'
+    rules = '{"a-*": {"rewrite": "x"}, "a-*": {}}'
+    text = f'{{"providers": {{"p": {{"baseurl": "https://a.test", "capability": {{"models": {rules}}}}}}}}}'
     loaded = read(text)
     assert [one.models for one in loaded.settings.providers.values()] == [(("a-*", None),)]
     assert any("the last one counts" in problem.message for problem in loaded.problems)

@@ -55,9 +55,19 @@ def test_fields_that_change_what_goes_up(field: str) -> None:
 
 @pytest.mark.parametrize(
     "section",
-    ['"ledger": {"url": "sqlite:////x"}', '"exporters": {}', '"captures": {}', '"database": {}', '"mcp": {}', '"connectors": {}',
-     '"flags": {}', '"chat_models": []', '"auto_cost_basis": true', '"hooks": {"h": {"url": "https://a.test"}}'],
-)  # fmt: skip
+    [
+        '"ledger": {"url": "sqlite:////x"}',
+        '"exporters": {}',
+        '"captures": {}',
+        '"database": {}',
+        '"mcp": {}',
+        '"connectors": {}',
+        '"flags": {}',
+        '"chat_models": []',
+        '"auto_cost_basis": true',
+        '"hooks": {"h": {"url": "https://a.test"}}',
+    ],
+)
 def test_observing_sections_load_with_a_warning(section: str) -> None:
     """A section that only watches or adds is named in a warning."""
     assert load_text(FILE % (section + ",", "")) == [section.split('"')[1]]

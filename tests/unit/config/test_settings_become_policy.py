@@ -54,13 +54,3 @@ def test_clients() -> None:
         "unknown",
         "",
     ]
-
-
-def test_the_environment_names_the_socket() -> None:
-    """The variable wins over the file, so that a unit can point one file at another tailscaled."""
-    text = '{"tailnet": {"socket": "/a"}, "providers": {"p": {"baseurl": "https://a.test"}}}'
-    env = {"LACUNA_TS_TAILSCALED_SOCKET": "/b"}
-    sockets = [
-        load(text, env=one, credentials_dir=None, resolve_secrets=True).settings.tailnet.socket for one in (env, {})
-    ]
-    assert sockets == ["/b", "/a"]
