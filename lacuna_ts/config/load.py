@@ -132,7 +132,7 @@ def _well_formed(value: dict[str, Any], found: Findings) -> File:
 
 
 # What stands in for a list entry of the wrong shape, so that the indexes of the others stay as they are.
-_NEUTRAL: Final[dict[str, dict[str, Any]]] = {
+_NEUTRAL: Final[dict[str | int, dict[str, Any]]] = {
     "grants": {"src": [], "app": {}},
     "temp_grants": {"src": [], "grants": []},
     "blocked": {"src": []},
@@ -147,8 +147,12 @@ def _part_of(path: Path) -> Path:
 
 
 def _leave_out(value: dict[str, Any], path: Path) -> None:
-    inside = value_at(value, path[:-1])
+    inside, last = value_at(value, path[:-1]), path[-1]
     if isinstance(inside, dict):
-        del inside[path[-1]]
+        inside.pop(last, None)
+    elif isinstance(inside, list) and path[0] in _NEUTRAL:
+        inside[int(last)] = _NEUTRAL[path[0]]
+    elif isinstance(inside, list) and path[0] == "listen":
+        inside[int(last)] = {"tailnet": 1 + int(last)}  # ports of their own, so that no two are taken for doubles
     else:
-        inside[path[-1]] = _NEUTRAL.get(str(path[0]), "")
+        value.pop(str(path[0]), None)

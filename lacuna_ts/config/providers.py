@@ -99,8 +99,8 @@ def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str
     if not text:
         found.error(path, f"provider {key} has no base URL configured: write `baseurl`")
         return ""
-    if not found.is_resolved and "${" in text:
-        return text
+    if "${" in text and where in found.templates:
+        return text  # not looked up, or without a value, which has its own message
     try:
         url = baseurl.normal_form(text)
     except baseurl.Refused as refused:
@@ -138,6 +138,8 @@ def _authorization(provider: Provider, entry: FileProvider, path: Path, found: F
         elif provider.vintage == "aperture" and not provider.tailnet:
             found.warn(path, "has no `apikey`: requests go up without a credential")
         return None
+    if not key:
+        return None
     if key.startswith("keyfile::"):
         raise _Unusable("keys of Google service accounts (`keyfile::`) are not built yet")
     if key.startswith("keyid:"):
@@ -160,7 +162,7 @@ def _kind(written: str | None, provider: Provider) -> AuthorizationKind:
 
 
 def _key(entry: FileProvider, path: Path, found: Findings) -> tuple[Path, str | None]:
-    """Where the key is written, and the key; None when there is none."""
+    """Where the key is written, and the key; None when none is."""
     places: list[tuple[Path, str]] = []
     if (
         entry.authorization is not None
@@ -180,8 +182,7 @@ def _key(entry: FileProvider, path: Path, found: Findings) -> tuple[Path, str | 
         found.error(where, "two different keys are written, here and in `apikey` of the provider: keep one")
     if not key and entry.authorization is not None:
         found.warn(where, "the key is empty: requests go up without a credential")
-        return where, None
-    return where, key or None
+    return where, key
 
 
 def _with_rules(provider: Provider, entry: FileProvider, path: Path, found: Findings) -> Provider:

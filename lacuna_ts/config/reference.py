@@ -45,24 +45,27 @@ nothing else admits them) · `self` (this node). An empty list is nobody. There 
 
 def section_at(section: type[BaseModel], path: Path) -> type[BaseModel] | None:
     """The section of the schema that describes the object at `path` of a file; None where there is none."""
-    here: Any = section
+    forms: list[Any] = [section]
     for part in path:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            field = here.model_fields.get(str(part))
-            here = None if field is None else field.annotation
-        else:
-            here = next(iter(_inner(here)), None)
-        if here is None:
-            return None
-    found = [here] if isinstance(here, type) and issubclass(here, BaseModel) else []
-    return next(iter(found or _sections(here)), None)
+        forms = [form for inner in (_inside(form, str(part)) for form in forms) for form in _alternatives(inner)]
+    return next((form for form in forms if isinstance(form, type) and issubclass(form, BaseModel)), None)
 
 
-def _inner(annotation: Any) -> Iterator[Any]:
-    """What a list or an object of any keys holds."""
-    for one in (annotation, *get_args(annotation)):
-        if get_origin(one) in {dict, list}:
-            yield get_args(one)[-1]
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """The forms that a value may have, without going into lists and objects of any keys."""
+    if get_origin(annotation) in {dict, list} or not get_args(annotation):
+        yield annotation
+    else:
+        for inner in get_args(annotation):
+            yield from _alternatives(inner)
+
+
+def _inside(form: Any, part: str) -> Any:
+    """What stands at `part` of a value of this form; None where nothing does."""
+    if isinstance(form, type) and issubclass(form, BaseModel):
+        field = form.model_fields.get(part)
+        return None if field is None else field.annotation
+    return get_args(form)[-1] if get_origin(form) in {dict, list} else None
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

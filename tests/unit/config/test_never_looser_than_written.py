@@ -1,0 +1,98 @@
+"""What restricts and is not built stops the start; what only observes or adds is warned about."""
+
+from __future__ import annotations
+
+import pytest
+
+from lacuna_ts.config.load import load
+from lacuna_ts.errors import ConfigError
+
+FILE = '{%s "providers": {"p": {"baseurl": "https://a.test"%s}}}'
+
+
+def load_text(text: str) -> list[str]:
+    loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
+    return [problem.path for problem in loaded.problems if problem.is_warning]
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        '"limits": [{"src": ["*"], "concurrent_requests": 20}]',
+        '"quotas": {"a": {"capacity": "$1"}}',
+        '"hooks": {"h": {"url": "https://a.test", "fail_policy": "fail_closed"}}',
+        '"grants": [{"src": ["*"], "app": {"flare.io/cap/lacuna/grants": [{"limits": {"tokens_per_day": 1}}]}}]',
+        '"grants": [{"src": ["*"], "app": {"flare.io/cap/lacuna/limits": [{"tokens_per_day": 1}]}}]',
+        '"grants": [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"quotas": [{"bucket": "b"}]}]}}]',
+        '"grants": [{"src": ["*"], "app": {"tailscale.com/cap/aperture": [{"send_hooks": [{"name": "b"}]}]}}]',
+    ],
+)
+def test_restricting_sections_stop_the_start(section: str) -> None:
+    """A section that would narrow what callers may do is never ignored."""
+    with pytest.raises(ConfigError, match="looser policy than the file says"):
+        load_text(FILE % (section + ",", ""))
+
+
+@pytest.mark.parametrize(
+    "field", ['"limits": [{"tokens_per_day": 1}]', '"system_prompt": "Be kind."', '"proxy": "http://x"']
+)
+def test_restricting_fields_of_a_provider_stop_the_start(field: str) -> None:
+    """The same holds inside a provider."""
+    with pytest.raises(ConfigError, match="looser policy than the file says"):
+        load_text(FILE % ("", f", {field}"))
+
+
+@pytest.mark.parametrize("field", ['"preset": "openai"', '"path_prefix": ""', '"auth_mode": "passthrough"'])
+def test_fields_that_change_what_goes_up(field: str) -> None:
+    """A field without which other requests would be sent is refused, unless it is empty."""
+    text = FILE % ("", f", {field}")
+    if field.endswith('""'):
+        assert load_text(text) == []
+    else:
+        with pytest.raises(ConfigError):
+            load_text(text)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        '"ledger": {"url": "sqlite:////x"}',
+        '"exporters": {}',
+        '"captures": {}',
+        '"database": {}',
+        '"mcp": {}',
+        '"connectors": {}',
+        '"flags": {}',
+        '"chat_models": []',
+        '"auto_cost_basis": true',
+        '"hooks": {"h": {"url": "https://a.test"}}',
+    ],
+)
+def test_observing_sections_load_with_a_warning(section: str) -> None:
+    """A section that only watches or adds is named in a warning."""
+    assert load_text(FILE % (section + ",", "")) == [section.split('"')[1]]
+
+
+def test_empty_restrictions_restrict_nothing() -> None:
+    """Empty limits stop nothing."""
+    assert load_text(FILE % ('"limits": [], "quotas": {},', ', "limits": []')) == []
+
+
+@pytest.mark.parametrize("name", ["discover", "fallback", "shared_state", "price_as", "cost_basis", "model_cost_map"])
+def test_observing_fields_of_a_provider(name: str) -> None:
+    """The same fields inside a provider load with a warning."""
+    assert load_text(FILE % ("", f', "{name}": "10m"')) == [f"providers.p.{name}"]
+
+
+def test_unbuilt_dialects_are_warned_about() -> None:
+    """A dialect that is not spoken yet has no effect and is named."""
+    text = FILE % ("", ', "compatibility": {"openai_chat": true, "ollama_chat": true, "bedrock_converse": false}')
+    loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
+    assert [problem.message for problem in loaded.problems] == ["not built yet and without effect: ollama_chat"]
+    assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [["openai_chat"]]
+
+
+def test_a_wrong_grant_gives_nothing_of_itself() -> None:
+    """A capability that is not ours, or belongs to another prefix, is warned about."""
+    section = '"grants": [{"src": ["*"], "app": {"example.com/cap/x": [{}]}}],'
+    assert load_text(FILE % (section, "")) == ['grants[0].app["example.com/cap/x"]']
