@@ -75,9 +75,9 @@ class LocalApi:
         """What tailscaled last called its version; "" before the first answer."""
         return self._version.decode("latin-1")
 
-    async def status(self) -> Status:
+    async def status(self, timeout_s: float = STATUS_TIMEOUT_S) -> Status:
         """How the node is, without its peers. Raises IdentityUnavailable."""
-        return read_status(await self._body("/localapi/v0/status?peers=false", STATUS_TIMEOUT_S, MAX_STATUS_BYTES))
+        return read_status(await self._body("/localapi/v0/status?peers=false", timeout_s, MAX_STATUS_BYTES))
 
     async def whois(
         self, addr: str, *, proto: str | None = None, dst_ip: str | None = None, svc_name: str | None = None
@@ -90,7 +90,7 @@ class LocalApi:
         Raises UnknownPeer when tailscaled answers and knows no such node, else IdentityUnavailable.
         """
         if self.abilities is None and (dst_ip or svc_name):
-            await self.status()
+            await self.status(WHOIS_TIMEOUT_S)
         target = "/localapi/v0/whois?addr=" + quote(addr, safe=":[].")
         if proto:
             target += "&proto=" + proto
@@ -99,7 +99,7 @@ class LocalApi:
         elif dst_ip and self.abilities is not None and self.abilities.whois_destination:
             target += "&dst_ip=" + dst_ip
         answer = await self._ask(target, WHOIS_TIMEOUT_S, MAX_WHOIS_BYTES)
-        if svc_name and not (self.abilities is not None and self.abilities.whois_destination):
+        if svc_name and not abilities_of(answer.version.decode("latin-1")).whois_destination:
             msg = (
                 "This listener stands for a Tailscale Service, and this tailscaled is too old to say what callers may "
                 "do on one. It must be 1.100 or newer."
@@ -167,7 +167,7 @@ class LocalApi:
     async def credentials(self) -> Credentials:
         """Who listens on tailscaled's socket, as the kernel tells it. Raises IdentityUnavailable."""
         if self.daemon is None:
-            await self.status()
+            await self.status(WHOIS_TIMEOUT_S)
         if self.daemon is None:
             raise IdentityUnavailable(_ODD)
         return self.daemon

@@ -62,7 +62,9 @@ class Network:
                     self.inside(short, "sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=0")
             except AssertionError:
                 self.has_v6 = False
-        self._join("tailscale0", "peer", "100.64.0.1/10", "100.64.0.7/10", ("fd7a:115c:a1e0::1/48", "fd7a:115c:a1e0::7/48"))
+        self._join(
+            "tailscale0", "peer", "100.64.0.1/10", "100.64.0.7/10", ("fd7a:115c:a1e0::1/48", "fd7a:115c:a1e0::7/48")
+        )
         self._join("lan0", "lan", "192.168.77.1/24", "192.168.77.2/24", None)
         self.inside("lan", "ip", "route", "add", "100.64.0.0/10", "via", "192.168.77.1")
 

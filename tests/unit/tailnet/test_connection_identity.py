@@ -70,7 +70,9 @@ def test_headers_never_identify(world):
             w.tailscaled.add_node(BOB, login="bob@example.com")
             connection = w.direct(ALICE)
             for name in names:
-                assert code(await connection.resolve(w.identifier, [(name.encode(), BOB.encode())])) == "alice@example.com"
+                assert (
+                    code(await connection.resolve(w.identifier, [(name.encode(), BOB.encode())])) == "alice@example.com"
+                )
 
     asyncio.run(scene())
 

@@ -83,9 +83,7 @@ def test_framing(world, framing):
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize(
-    "fault", ["hang", "garbage", "truncate", "huge", "reset", "dribble", 500, 503, 403, 400, 401]
-)
+@pytest.mark.parametrize("fault", ["hang", "garbage", "truncate", "huge", "reset", "dribble", 500, 503, 403, 400, 401])
 def test_no_answer_no_identity(world, monkeypatch, fault):
     """Whatever is wrong with the answer, it is `identity_unavailable`, and the next proper answer is taken."""
     monkeypatch.setattr(localapi, "WHOIS_TIMEOUT_S", 0.3)

@@ -90,7 +90,9 @@ def test_unreadable_serve_config():
 
 def test_serve_command_quotes():
     """The line can be pasted."""
-    assert serve_command("/run/a b/s", "svc:ai") == "tailscale serve --bg --service=svc:ai --https=443 'unix:/run/a b/s'"
+    assert (
+        serve_command("/run/a b/s", "svc:ai") == "tailscale serve --bg --service=svc:ai --https=443 'unix:/run/a b/s'"
+    )
 
 
 @pytest.mark.parametrize(

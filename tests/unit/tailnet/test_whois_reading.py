@@ -32,7 +32,9 @@ def read(document):
 
 def test_a_person():
     """A person has a folded login, an id, a node with canonical addresses, and capabilities as they stand."""
-    caller = read(answer({"x.io/cap/y": [{"a": 1.0}, [2]], "x.io/z": None, "x.io/e": []}, groups=("group:b", "group:a")))
+    caller = read(
+        answer({"x.io/cap/y": [{"a": 1.0}, [2]], "x.io/z": None, "x.io/e": []}, groups=("group:b", "group:a"))
+    )
     assert (caller.login, caller.key, caller.label) == ("alice@example.com", "user:1001", "alice@example.com")
     assert (caller.node.name, caller.node.addresses) == ("laptop", ("100.64.0.7", "fd7a:115c:a1e0::7"))
     assert caller.groups == ("group:a", "group:b")
@@ -78,7 +80,9 @@ def test_nodes_that_are_not_served(fact):
 def test_names():
     """A shared-in node has its full name; a node is never named after its own hostname."""
     assert read(answer(sharer=7)).node.name == "laptop.tail0123.ts.net"
-    assert read(answer(name="", extra={"ComputedName": "boss", "Hostinfo": {"Hostname": "boss"}})).node.name == "n7CNTRL"
+    assert (
+        read(answer(name="", extra={"ComputedName": "boss", "Hostinfo": {"Hostname": "boss"}})).node.name == "n7CNTRL"
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,9 @@ def test_what_is_not_understood_lets_nobody_in(change):
         read(document)
 
 
-@pytest.mark.parametrize("raw", [b"", b"null", b"[]", b"{}", b"{", b"\xff", b"[" * 5000, b'{"Node":{"StableID":"\\ud800"}}'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"null", b"[]", b"{}", b"{", b"\xff", b"[" * 5000, b'{"Node":{"StableID":"\\ud800"}}']
+)
 def test_garbage(raw):
     """Bytes that are no answer are no identity."""
     with pytest.raises(IdentityUnavailable):
