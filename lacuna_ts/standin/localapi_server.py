@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from urllib.parse import parse_qs, unquote
 
-from lacuna_ts.tailnet.credentials import peer_credentials
+from lacuna_ts.tailnet.credentials import transport_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,7 +130,8 @@ class LocalApiServer:
         self._handlers.add(task)
         self.connections_made += 1
         with contextlib.suppress(asyncio.CancelledError, ConnectionError, asyncio.IncompleteReadError):
-            uid = _uid_at(writer)
+            peer = transport_credentials(writer.transport)
+            uid = peer.uid if peer is not None else -1
             while await self._one_request(reader, writer, uid):
                 pass
         self._handlers.discard(task)
@@ -235,9 +235,3 @@ class LocalApiServer:
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108 - likewise
-
-
-def _uid_at(writer: asyncio.StreamWriter) -> int:
-    """Whose process is at the other end. uvloop hides the socket's options, so they are asked through a duplicate."""
-    with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as sock:
-        return peer_credentials(sock).uid

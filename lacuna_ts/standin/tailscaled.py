@@ -229,7 +229,8 @@ class StandInTailscaled(LocalApiServer):
                     return Reply(403, b"cert access denied\n")
                 pair = self.certificates.get(domain)
                 return Reply(200, pair) if pair else Reply(500, b"invalid domain; must be one of the cert domains\n")
-        return Reply(404, b"404 page not found\n")
+            case _:
+                return Reply(404, b"404 page not found\n")
 
     def _forget_watchers(self) -> None:
         self._watchers.clear()

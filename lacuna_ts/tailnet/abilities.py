@@ -11,7 +11,6 @@ from typing import Final
 
 _VERSION: Final = re.compile(r"(\d{1,4})\.(\d{1,5})(?:\.|-|$)")
 REQUIRED: Final = (1, 70)
-RECOMMENDED: Final = (1, 100)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,16 @@ nothing, so it is never taken for tailscaled's.
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    import asyncio
 
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid
 _LOCAL_PEERCRED: Final = 1  # macOS: sys/un.h, at level 0
@@ -35,6 +39,18 @@ def peer_credentials(sock: socket.socket) -> Credentials:
         pid = struct.unpack("i", sock.getsockopt(0, _LOCAL_PEERPID, 4))[0]
         return Credentials(pid, uid, gid)
     return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+
+
+def transport_credentials(transport: asyncio.BaseTransport) -> Credentials | None:
+    """The same for a connection that an event loop holds. None where it is no unix socket or the kernel cannot tell.
+
+    uvloop shows sockets without their options, so they are asked through a duplicate.
+    """
+    try:
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as sock:
+            return peer_credentials(sock) if sock.family == socket.AF_UNIX else None
+    except (OSError, AttributeError):
+        return None
 
 
 @cache

@@ -73,6 +73,7 @@ class TailnetWatch:
         self._on_flush: list[Callable[[], None]] = []
         self._refreshing: asyncio.Task[None] | None = None
         self._was_told_away = False
+        self._asked = self._answered = 0  # questions for the status, counted
 
     def subscribe(self, callback: Callable[[TailnetState], None]) -> Callable[[], None]:
         """Call `callback` with each new state that differs from the one before. Returns what ends that."""
@@ -159,7 +160,13 @@ class TailnetWatch:
     # --- the status --------------------------------------------------------------------------------------------
 
     async def _refresh(self) -> None:
-        self._set(state_of(await self.api.status(), self.state))
+        self._asked += 1
+        turn = self._asked
+        status = await self.api.status()
+        if turn < self._answered:  # a later question was answered before
+            return
+        self._answered = turn
+        self._set(state_of(status, self.state))
         if self._was_told_away:
             self._was_told_away = False
             _log.warning("tailscaled is back (%s, %s)", self.state.version, self.state.backend_state)
@@ -176,6 +183,7 @@ class TailnetWatch:
         self.own_addresses = frozenset(state.addresses).union(*state.services.values())
         if (before.backend_state, before.is_expired) != (state.backend_state, state.is_expired) and state.is_reachable:
             _log.info("tailscale is %s%s", state.backend_state, " and its key has expired" if state.is_expired else "")
+        self._flush()  # who is our own node, and whether it is up, is part of every answer
         for callback in tuple(self._on_state):
             callback(state)
 

@@ -7,6 +7,7 @@ us that it has changed. Nothing is kept under less than the whole question, so t
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from lacuna_ts.errors import IdentityUnavailable, UnknownPeer
 from lacuna_ts.tailnet import peer as peers
 from lacuna_ts.tailnet.credentials import Credentials, why_not_tailscaled
+from lacuna_ts.tailnet.localapi import WHOIS_TIMEOUT_S
 from lacuna_ts.tailnet.peer import ListenerFacts as ListenerFacts  # noqa: PLC0414 - offered from here too
 from lacuna_ts.tailnet.peer import PeerAddress, locate_behind_userspace, locate_direct, locate_serve, locate_userspace
 from lacuna_ts.tailnet.whois import caller_from, is_same
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from lacuna_ts.tailnet.daemon import TailnetWatch
     from lacuna_ts.tailnet.localapi import LocalApi
     from lacuna_ts.terms import Caller, StableId
+
+_log = logging.getLogger("lacuna_ts.tailnet")
 
 LONGEST_TTL_S: Final = 10.0
 _KEPT: Final = 10_000
@@ -126,7 +130,7 @@ class Identifier:
 
     async def _ask(self, peer: PeerAddress, epoch: int) -> Caller:
         if not self.watch.state.stable_id:  # without it, our own node could not be told from others
-            await self.watch.refresh()
+            await self._learn_ourselves()
         if not self.watch.state.stable_id:
             raise IdentityUnavailable(_NOT_RUNNING)
         began = self._now()
@@ -144,6 +148,13 @@ class Identifier:
                 self._observe(result, self._now() - began)
         self._keep(peer, _Known(answer, caller, began + self.ttl_s, epoch))
         return caller
+
+    async def _learn_ourselves(self) -> None:
+        try:
+            async with asyncio.timeout(WHOIS_TIMEOUT_S):
+                await self.watch.refresh()
+        except TimeoutError as problem:
+            raise IdentityUnavailable(_NOT_RUNNING) from problem
 
     async def _whois(self, peer: PeerAddress) -> bytes:
         if peer.port:
@@ -182,7 +193,7 @@ class ConnectionIdentity:
     other, so nothing about them is kept; what is kept is whether its other end is tailscaled.
     """
 
-    __slots__ = ("_facts", "_hop", "_peer", "_pinned", "_source", "is_broken", "is_local_process")
+    __slots__ = ("_facts", "_hop", "_peer", "_pinned", "_proven_by", "_source", "is_broken", "is_local_process")
 
     def __init__(
         self, facts: ListenerFacts, source: tuple[str, int] = ("", 0), *, hop: Credentials | None = None
@@ -192,6 +203,7 @@ class ConnectionIdentity:
         self._source = source
         self._hop = hop
         self._pinned: StableId | None = None
+        self._proven_by: Credentials | None = None  # tailscaled's credentials when the hop was found equal to them
         self._peer: PeerAddress | Refusal | None = None
         if facts.via == "direct":
             self._peer = locate_direct(source[0], facts)
@@ -277,14 +289,17 @@ class ConnectionIdentity:
         return found
 
     def _is_hop_proven(self, identifier: Identifier) -> bool:
-        daemon, hop = identifier.api.daemon, self._hop
-        return hop is not None and daemon is not None and not why_not_tailscaled(hop, daemon)
+        return self._proven_by is not None and identifier.api.daemon == self._proven_by
 
     async def _prove_hop(self, identifier: Identifier) -> Refusal | None:
-        if self._hop is not None and not why_not_tailscaled(self._hop, await identifier.api.credentials()):
-            return None
-        self.is_broken = True
-        return NOT_TAILSCALED
+        daemon = await identifier.api.credentials()
+        why = why_not_tailscaled(self._hop, daemon) if self._hop is not None else "no peer credentials"
+        if why:
+            self.is_broken = True
+            _log.warning("a connection to the socket for `tailscale serve` was refused: %s", why)
+            return NOT_TAILSCALED
+        self._proven_by = daemon
+        return None
 
     # --- for all -----------------------------------------------------------------------------------------------
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import stat
 import sys
 from collections import deque
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -25,10 +27,20 @@ from lacuna_ts.tailnet.wire import Answer, LineStream, Wire, WireError, request_
 from lacuna_ts.terms import printable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
 
-DEFAULT_SOCKET: Final = "/var/run/tailscaled.socket" if sys.platform == "darwin" else "/run/tailscale/tailscaled.sock"
+# Where tailscaled puts its socket: packages, its own default, then the NAS systems that put it elsewhere.
+USUAL_SOCKETS: Final = (
+    ("/var/run/tailscaled.socket",)
+    if sys.platform == "darwin"
+    else (
+        "/run/tailscale/tailscaled.sock",
+        "/var/run/tailscale/tailscaled.sock",
+        "/var/packages/Tailscale/var/tailscaled.sock",
+        "/var/packages/Tailscale/etc/tailscaled.sock",
+        "/tmp/tailscale/tailscaled.sock",  # noqa: S108 - QNAP's choice
+    )
+)
 BUS_MASK: Final = 2 | 16 | 4096 | 32768  # initial state, no private keys, peer changes, patches kept apart from them
 
 WHOIS_TIMEOUT_S: Final = 1.0
@@ -49,6 +61,21 @@ _LATE: Final = "tailscaled did not answer in time, so nobody can be recognised j
 _ODD: Final = "tailscaled gave no usable answer, so nobody can be recognised just now. Try again in a moment."
 
 
+def usual_socket(places: Sequence[str] = USUAL_SOCKETS) -> str:
+    """The first place where there is a socket that is not just anybody's; the first of all when there is none.
+
+    Only root's own is taken: a socket that another user put into a shared directory is no tailscaled of this machine.
+    """
+    for place in places:
+        try:
+            found = Path(place).stat()
+        except OSError:
+            continue
+        if stat.S_ISSOCK(found.st_mode) and found.st_uid == 0:
+            return place
+    return places[0]
+
+
 class LocalApiError(IdentityUnavailable):
     """tailscaled answered, with an error. `status` is its HTTP status, `detail` its words (for the log only)."""
 
@@ -61,8 +88,9 @@ class LocalApiError(IdentityUnavailable):
 class LocalApi:
     """A client of one tailscaled. Bound to the event loop that first uses it; `close` when done."""
 
-    def __init__(self, socket_path: str | Path = DEFAULT_SOCKET) -> None:
-        self.socket_path = str(socket_path)
+    def __init__(self, socket_path: str | Path | None = None) -> None:
+        """`socket_path` None: wherever tailscaled usually puts it."""
+        self.socket_path = str(socket_path or usual_socket())
         self._idle: list[Wire] = []  # the last used first: the others may rest until tailscaled closes them
         self._busy = 0  # questions under way
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -75,9 +103,9 @@ class LocalApi:
         """What tailscaled last called its version; "" before the first answer."""
         return self._version.decode("latin-1")
 
-    async def status(self) -> Status:
+    async def status(self, timeout_s: float = STATUS_TIMEOUT_S) -> Status:
         """How the node is, without its peers. Raises IdentityUnavailable."""
-        return read_status(await self._body("/localapi/v0/status?peers=false", STATUS_TIMEOUT_S, MAX_STATUS_BYTES))
+        return read_status(await self._body("/localapi/v0/status?peers=false", timeout_s, MAX_STATUS_BYTES))
 
     async def whois(
         self, addr: str, *, proto: str | None = None, dst_ip: str | None = None, svc_name: str | None = None
@@ -90,7 +118,7 @@ class LocalApi:
         Raises UnknownPeer when tailscaled answers and knows no such node, else IdentityUnavailable.
         """
         if self.abilities is None and (dst_ip or svc_name):
-            await self.status()
+            await self.status(WHOIS_TIMEOUT_S)
         target = "/localapi/v0/whois?addr=" + quote(addr, safe=":[].")
         if proto:
             target += "&proto=" + proto
@@ -99,7 +127,7 @@ class LocalApi:
         elif dst_ip and self.abilities is not None and self.abilities.whois_destination:
             target += "&dst_ip=" + dst_ip
         answer = await self._ask(target, WHOIS_TIMEOUT_S, MAX_WHOIS_BYTES)
-        if svc_name and not (self.abilities is not None and self.abilities.whois_destination):
+        if svc_name and not abilities_of(answer.version.decode("latin-1")).whois_destination:
             msg = (
                 "This listener stands for a Tailscale Service, and this tailscaled is too old to say what callers may "
                 "do on one. It must be 1.100 or newer."
@@ -167,7 +195,7 @@ class LocalApi:
     async def credentials(self) -> Credentials:
         """Who listens on tailscaled's socket, as the kernel tells it. Raises IdentityUnavailable."""
         if self.daemon is None:
-            await self.status()
+            await self.status(WHOIS_TIMEOUT_S)
         if self.daemon is None:
             raise IdentityUnavailable(_ODD)
         return self.daemon

@@ -7,6 +7,7 @@ serve` sets (it deletes what the client sent) on a unix socket whose other end h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from lacuna_ts.tailnet.addresses import canonical, is_tailnet
@@ -107,10 +108,13 @@ def locate_serve(raw_headers: Iterable[tuple[bytes, bytes]], facts: ListenerFact
             forwarded = value
         elif lower == _FUNNEL:
             return FUNNEL
-    if forwarded is None:
-        return NO_FORWARDED_ADDRESS
+    return NO_FORWARDED_ADDRESS if forwarded is None else _forwarded(forwarded, facts.service)
+
+
+@lru_cache(maxsize=4096)
+def _forwarded(value: bytes, service: str) -> PeerAddress | Refusal:
     try:
-        ip = canonical(forwarded.decode("ascii"))
+        ip = canonical(value.decode("ascii"))
     except ValueError:
         return NO_FORWARDED_ADDRESS
-    return PeerAddress(ip, via="serve", service=facts.service) if is_tailnet(ip) else NO_FORWARDED_ADDRESS
+    return PeerAddress(ip, via="serve", service=service) if is_tailnet(ip) else NO_FORWARDED_ADDRESS

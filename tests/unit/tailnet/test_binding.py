@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from lacuna_ts.tailnet import follow
 from lacuna_ts.tailnet.binding import device_of, remove_socket, serve_socket, tailnet_socket
 from lacuna_ts.tailnet.credentials import peer_credentials
 from lacuna_ts.tailnet.follow import Followers
+from lacuna_ts.tailnet.localapi import usual_socket
 
 
 @pytest.mark.parametrize("ip", ["0.0.0.0", "::", "::1", "192.168.1.1", "127.0.0.2", "8.8.8.8", "localhost", ""])
@@ -38,9 +40,9 @@ def test_serve_socket(place):
     directory = place / "run"
     path = str(directory / "serve.sock")
     with serve_socket(path, mode=0o660) as server:
-        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
-        assert stat.S_IMODE(os.stat(directory).st_mode) == 0o700
-        assert os.listdir(directory) == ["serve.sock"]
+        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o660
+        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert [p.name for p in directory.iterdir()] == ["serve.sock"]
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(path)
             accepted, _ = server.accept()
@@ -52,7 +54,7 @@ def test_serve_socket(place):
     serve_socket(path).close()  # a socket that a killed process left behind is replaced
     remove_socket(path)
     remove_socket(path)
-    assert os.listdir(directory) == []
+    assert list(directory.iterdir()) == []
 
 
 def test_serve_socket_refusals(place):
@@ -71,7 +73,7 @@ def test_serve_socket_refusals(place):
         serve_socket(str(opened / ("s" * 100)))
     with pytest.raises(LookupError):
         serve_socket(str(opened / "s"), group="no-such-group-here")
-    assert os.listdir(opened) == ["file"]
+    assert [p.name for p in opened.iterdir()] == ["file"]
 
 
 class Opened:
@@ -132,6 +134,16 @@ def test_listeners_follow(world, monkeypatch):
             await followers.close()
 
     asyncio.run(scene())
+
+
+def test_usual_sockets(place):
+    """The first place with a socket of root's is taken; without any, the first of all is waited for."""
+    first, second = str(place / "a"), str(place / "b")
+    assert usual_socket((first, second)) == first
+    Path(first).write_text("no socket")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(second)
+        assert usual_socket((first, second)) == (second if os.geteuid() == 0 else first)
 
 
 def test_userspace_listens_on_loopback(world):

@@ -122,20 +122,18 @@ def test_lines_are_split_wherever_bytes_are_cut():
 
 
 def test_away_and_back_is_said_once(world, caplog):
-    """tailscaled going away is said once, and its return once; readiness follows within a second."""
+    """tailscaled going away is said once, and its return once; it is looked for at least twice a second."""
+    assert daemon.LONGEST_RETRY_AWAY_S <= 0.5
     caplog.set_level(logging.WARNING, "lacuna_ts.tailnet")
 
     async def scene():
         async with world() as w:
-            loop = asyncio.get_running_loop()
             await w.tailscaled.stop()
             await w.until(lambda: not w.watch.state.is_reachable)
             assert not w.watch.bus_up
-            await asyncio.sleep(1.2)
+            await asyncio.sleep(0.6)  # several attempts
             await w.tailscaled.start()
-            began = loop.time()
             await w.until(lambda: w.watch.bus_up)
-            assert loop.time() - began < 1.0
             assert w.watch.state.is_running
 
     asyncio.run(scene())

@@ -216,6 +216,38 @@ def test_userspace_local_process(world, local_callers):
     asyncio.run(scene())
 
 
+def test_userspace_own_node(world):
+    """Our own node coming in through tailscaled is a local caller like any other."""
+
+    async def scene():
+        async with world(tun=False) as w:
+            w.tailscaled.map_connection(40001, w.tailscaled.own)
+            for local_callers, expected in (
+                ("deny", "self_source"),
+                ("metrics", "self_source"),
+                ("node", "owner@example.com"),
+            ):
+                connection = userspace(40001, local_callers=local_callers)
+                assert code(await connection.resolve(w.identifier, [])) == expected
+                assert connection.is_local_process == (local_callers != "node")
+
+    asyncio.run(scene())
+
+
+def test_own_node_is_known_by_its_id_too(world):
+    """An address of our own that status has not told yet is still our own node's."""
+
+    async def scene():
+        async with world() as w:
+            w.tailscaled._nodes["100.64.0.99"] = w.tailscaled.own
+            connection = w.direct("100.64.0.99")
+            assert code(await connection.resolve(w.identifier, [])) == "self_source"
+            assert connection.is_local_process
+            assert connection.known(w.identifier, []) is None
+
+    asyncio.run(scene())
+
+
 def test_userspace_is_asked_again_after_a_failure(world):
     """A failure to ask is no verdict."""
 

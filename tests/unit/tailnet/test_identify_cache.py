@@ -147,7 +147,7 @@ def test_the_whole_question_is_the_key(world):
 
 
 def test_unknown_peers(world):
-    """An address that tailscaled does not know is asked about twice, once kept, and known as soon as it is announced."""
+    """An unknown address is asked about twice, kept as such, and known as soon as it is announced."""
 
     async def scene():
         async with world() as w:
