@@ -36,19 +36,24 @@ _TABLE: Final[tuple[tuple[tuple[type[BaseException], ...], str, RefusalCode, str
     ),
     ((TimeoutError,), "timeout", "upstream_timeout", "The provider did not answer in time."),
     (
-        (failures.ClientHttpProxyError, failures.ClientConnectorError),
-        "connect",
-        "upstream_unreachable",
-        "The provider could not be reached.",
-    ),
-    (
         (failures.TooManyRedirects, failures.RedirectClientError),
         "redirect",
         "upstream_redirect",
         "The provider answered with a redirect, which this gateway never follows.",
     ),
     (
-        (failures.ClientResponseError, failures.InvalidURL, failures.NonHttpUrlClientError),
+        (
+            failures.ClientHttpProxyError,
+            failures.ClientConnectorError,
+            failures.InvalidURL,  # also for numbers that a resolver would take for an address
+            failures.NonHttpUrlClientError,
+        ),
+        "connect",
+        "upstream_unreachable",
+        "The provider could not be reached.",
+    ),
+    (
+        (failures.ClientResponseError,),
         "protocol",
         "upstream_unreachable",
         "The provider's answer is not HTTP that this gateway understands.",

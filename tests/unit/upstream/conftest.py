@@ -42,7 +42,9 @@ class Talk:
     def __post_init__(self) -> None:
         self.wire = UpstreamProvider(self.provider.url, authorizer_for("bearer", Key()), patience=Patience(5.0))
 
-    def request(self, body: bytes | None = ASK, *, path="/v1/chat/completions", query="", sent=(), forwarded=(), **more):
+    def request(
+        self, body: bytes | None = ASK, *, path="/v1/chat/completions", query="", sent=(), forwarded=(), **more
+    ):
         made = self.wire.request(
             "GET" if body is None else "POST", path, query=query, sent=sent, forwarded=forwarded, body=body
         )
@@ -77,9 +79,11 @@ def talk() -> Callable[[Callable[[Talk], Awaitable[Any]]], Any]:
 
 @pytest.fixture
 def our_key() -> str:
+    """The credential that the provider is to see."""
     return OUR_KEY
 
 
 @pytest.fixture
 def ask_stream() -> bytes:
+    """A streamed question."""
     return ASK_STREAM

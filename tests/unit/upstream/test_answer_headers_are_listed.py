@@ -65,7 +65,9 @@ def test_one_content_type_goes_down():
 
 def test_headers_named_by_connection_stay():
     """What the provider calls hop-by-hop is not passed on, except that an answer keeps its type."""
-    found = dict(answer_headers([("Request-Id", "1"), ("Content-Type", "a/b"), ("Connection", "request-id, content-type")]))
+    found = dict(
+        answer_headers([("Request-Id", "1"), ("Content-Type", "a/b"), ("Connection", "request-id, content-type")])
+    )
     assert "request-id" not in found
     assert found["content-type"] == "a/b"
 

@@ -37,6 +37,7 @@ EVERYTHING = CARRIERS + IDENTITIES + FRAMING
 
 
 def outgoing(sent, *, forwarded=ANTHROPIC, **rules):
+    """What goes up of `sent` to a provider without a credential."""
     return HeaderRules(forwarded, **rules).outgoing(sent, NoKey())
 
 
@@ -133,7 +134,7 @@ def test_values_that_are_not_printable_stay_here(value):
 
 
 def test_configured_headers_win_but_not_over_the_credential(our_key):
-    """`headers` replace the caller's, `add_headers` stand beside it, framing cannot be configured, our key comes last."""
+    """`headers` replace the caller's, `add_headers` stand beside, framing cannot be configured, our key comes last."""
 
     class Fixed:
         def reveal(self):
@@ -167,9 +168,9 @@ def test_a_key_that_cannot_stand_in_a_header_is_unavailable(text):
         def reveal(self):
             return text
 
+    rules = HeaderRules(())
     with pytest.raises(KeyUnavailable) as caught:
-        outgoing_with = HeaderRules(())
-        outgoing_with.outgoing([], authorizer_for("x-api-key", Broken()))
+        rules.outgoing([], authorizer_for("x-api-key", Broken()))
     assert not text or text not in caught.value.message
 
 

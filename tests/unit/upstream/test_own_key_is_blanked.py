@@ -68,7 +68,7 @@ def test_a_word_that_is_no_key_changes_nothing(key):
 
 def test_other_text_stays_as_it_was():
     """Markdown, dots and other people's placeholders are not mistaken for our key."""
-    body = "**bold** ... see docs #### sk-ant-... and *** xxx".encode()
+    body = b"**bold** ... see docs #### sk-ant-... and *** xxx"
     assert blank_key(body, KEY) == body
 
 

@@ -46,7 +46,8 @@ TRAVERSALS = (
     "", "v1/messages", "/..", "/.", "/v1/..", "/v1/../admin", "/v1/./messages", "/v1/%2e%2e/admin", "/v1/%2E./admin",
     "/v1/.%2e/admin", "/v1/%2e/x", "/v1%2f..%2fadmin", "/v1%2F%2e%2e%2Fadmin", "/v1/%252e%252e/admin", "/v1/..%2fx",
     "/v1/%252f", "/v1/..;/admin", "/v1/;x=1/admin", "/v1/x%3b/../admin", "/v1/..\\admin", "/v1/%5c..%5cadmin",
-    "/v1/x%00", "/v1/x%0d%0aX: y", "/v1/x%7f", "/v1/%zz", "/v1/%", "/v1/%4", "/v1/x y", "/v1/x\u202ey", "/v1/\uff0e\uff0e/a",
+    "/v1/x%00", "/v1/x%0d%0aX: y", "/v1/x%7f", "/v1/%zz", "/v1/%", "/v1/%4", "/v1/x y", "/v1/x\u202ey",
+    "/v1/\uff0e\uff0e/a",
     "/v1/\u2215x", "/v1/\x7f", "/v1/x?y=1", "/v1/x#y", "/v1//messages", "//v1/messages", "/v1/%c0%ae%c0%ae%2e/x",
     "/v1/<x>", '/v1/"x"', "/v1/{x}", "/v1/x|y", "/v1/x^y", "/v1/x`y", "/v1/\udcff",
 )  # fmt: skip
