@@ -115,7 +115,7 @@ def document(path: str, sources: Sources, caller: Caller, rights: Rights, via: s
         case "/api/providers":
             return provider_list(rights, table, settings.providers)
         case "/api/whoami":
-            return who(caller, rights, table, settings, sources.tailnet.state, via)
+            return who(caller, rights, table, settings, sources.tailnet.state, via=via)
         case _:
             raise KeyError(path)
 
@@ -162,7 +162,7 @@ def provider_list(rights: Rights, table: ProviderTable, providers: Mapping[Any, 
 
 
 def who(
-    caller: Caller, rights: Rights, table: ProviderTable, settings: SettingsFacts, node: NodeFacts, via: str
+    caller: Caller, rights: Rights, table: ProviderTable, settings: SettingsFacts, node: NodeFacts, *, via: str
 ) -> bytes:
     """`/api/whoami`: who the tailnet says is asking, and what they may use. See `admin.whoami`."""
     names = {key: provider.name for key, provider in settings.providers.items()}

@@ -6,13 +6,16 @@ import re
 import shutil
 import subprocess
 import threading
+from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from lacuna_ts.admin.pages import Pages
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="NOT RUN: no chromium here (apt-get install chromium)"),
@@ -23,30 +26,30 @@ FIRE = "document.title='FIRED';fetch('/fired')"
 PAYLOADS = (
     f"<script>{FIRE}</script>",
     f"</script><script>{FIRE}</script>",
-    f"<img src=x onerror=\"{FIRE}\">",
-    f"<svg onload=\"{FIRE}\">",
+    f'<img src=x onerror="{FIRE}">',
+    f'<svg onload="{FIRE}">',
     f"<svg><script>{FIRE}</script></svg>",
-    f"<body onload=\"{FIRE}\">",
-    f"<iframe srcdoc=\"<script>parent.{FIRE}</script>\"></iframe>",
-    f"<iframe src=\"javascript:parent.{FIRE}\"></iframe>",
+    f'<body onload="{FIRE}">',
+    f'<iframe srcdoc="<script>parent.{FIRE}</script>"></iframe>',
+    f'<iframe src="javascript:parent.{FIRE}"></iframe>',
     f"javascript:{FIRE}",
-    f"\" onmouseover=\"{FIRE}\" autofocus onfocus=\"{FIRE}\" x=\"",
+    f'" onmouseover="{FIRE}" autofocus onfocus="{FIRE}" x="',
     f"' onfocus='{FIRE}' autofocus tabindex=1 x='",
-    f"<input autofocus onfocus=\"{FIRE}\">",
-    f"<details open ontoggle=\"{FIRE}\">",
-    f"<video><source onerror=\"{FIRE}\"></video>",
-    f"<audio src=x onerror=\"{FIRE}\">",
-    f"<marquee onstart=\"{FIRE}\">x</marquee>",
-    f"<object data=\"javascript:{FIRE}\"></object>",
-    f"<embed src=\"javascript:{FIRE}\">",
+    f'<input autofocus onfocus="{FIRE}">',
+    f'<details open ontoggle="{FIRE}">',
+    f'<video><source onerror="{FIRE}"></video>',
+    f'<audio src=x onerror="{FIRE}">',
+    f'<marquee onstart="{FIRE}">x</marquee>',
+    f'<object data="javascript:{FIRE}"></object>',
+    f'<embed src="javascript:{FIRE}">',
     f"<math><mtext><script>{FIRE}</script></mtext></math>",
-    f"<a href=\"javascript:{FIRE}\" id=x>x</a>",
+    f'<a href="javascript:{FIRE}" id=x>x</a>',
     "<link rel=stylesheet href=/fired>",
     "<style>@import '/fired';</style>",
-    "<meta http-equiv=refresh content=\"0;url=/fired\">",
-    "<base href=\"/fired/\">",
+    '<meta http-equiv=refresh content="0;url=/fired">',
+    '<base href="/fired/">',
     f"${{{FIRE}}}",
-    f"{{{{constructor.constructor(\"{FIRE}\")()}}}}",
+    f'{{{{constructor.constructor("{FIRE}")()}}}}',
     f"`-{FIRE}-`",
     f"';{FIRE};//",
     f"&lt;script&gt;{FIRE}&lt;/script&gt;<!--><script>{FIRE}</script>-->",
@@ -79,12 +82,14 @@ DOCUMENTS = {
         for text in ("plain", *PAYLOADS)
     ],
     "/api/config": {
-        text: {"key": text, "name": text, "baseurl": EVERYTHING, "compatibility": FLAGS} for text in ("plain", *PAYLOADS)
+        text: {"key": text, "name": text, "baseurl": EVERYTHING, "compatibility": FLAGS}
+        for text in ("plain", *PAYLOADS)
     },
     "/api/info": {"version": EVERYTHING, "commit": EVERYTHING, "license": EVERYTHING},
 }  # fmt: skip
 METRICS = "".join(
-    f'lacuna_requests_total{{user="{label(text)}",model="{label(text)}",user_agent="{label(text)}"}} 1\n' for text in PAYLOADS
+    f'lacuna_requests_total{{user="{label(text)}",model="{label(text)}",user_agent="{label(text)}"}} 1\n'
+    for text in PAYLOADS
 )
 
 
@@ -119,6 +124,39 @@ class Hostile(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+OUR_ELEMENTS = frozenset(
+    {
+        "html", "head", "meta", "title", "link", "script", "body", "a", "header", "img", "span", "nav", "ul", "li", "div", "p", "b", "button", "main",
+        "noscript", "h1", "h2", "h3", "section", "code", "pre", "dl", "dt", "dd", "table", "thead", "tbody", "tr",
+        "th", "td", "i", "input", "label", "details", "summary",
+    }
+)  # fmt: skip
+
+
+class Elements(HTMLParser):
+    """What a document consists of, as opposed to what can be read in it."""
+
+    def __init__(self, dom: str) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.scripts: list[str] = []
+        self.title = ""
+        self._inside = ""
+        self.feed(dom)
+
+    def handle_starttag(self, tag, attrs):
+        self._inside = tag
+        self.names.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "script":
+            self.scripts.append(dict(attrs).get("src", "inline"))
+
+    def handle_data(self, data):
+        if self._inside == "title":
+            self.title += data
+
+
 @pytest.fixture
 def hostile():
     handler = type("Handler", (Hostile,), {"asked": []})
@@ -150,7 +188,7 @@ def rendered(address: str, profile: str) -> str:
         ("/ui/#/configuration", "baseurl"),
         ("/ui/#/about", "Licence"),
         ("/refused/ui/#/you", "Not for you, as things are"),
-        ("/ui/#/provider/%3Cimg%20src%3Dx%20onerror%3Dfetch('/fired')%3E", "Provider not found."),
+        ("/ui/#/provider/%3Cimg%20src%3Dx%20onerror%3Dfetch('%2Ffired')%3E", "Provider not found."),
     ],
 )
 def test_hostile_text_stays_text(hostile, tmp_path, place, shows):
@@ -161,11 +199,20 @@ def test_hostile_text_stays_text(hostile, tmp_path, place, shows):
     assert not [path for path in asked if "fired" in path]
     # Nothing but our own files and documents is asked for; the browser's own wish for an icon is met by icon.png.
     assert all(re.search(r"/(ui/[a-z.]*|api/[a-z]+|metrics(/me)?)$", path) for path in asked)
-    assert "<title>FIRED" not in dom
-    assert not re.search(r"<(iframe|object|embed|svg|math|video|audio|marquee|style|base|template)\b", dom)
-    assert not re.search(r"<[^>]+\son[a-z]+=", re.sub(r'"[^"]*"', '""', dom))
-    assert re.findall(r"<script[^>]*>", dom) == ['<script src="theme.js">', '<script type="module" src="app.js">']
-    assert not re.search(r'href="javascript:', dom)
+    read = Elements(dom)
+    assert "FIRED" not in read.title
+    assert read.names <= OUR_ELEMENTS
+    assert [value for name, value in read.attributes if name.startswith("on") or name in {"style", "srcdoc"}] == []
+    assert read.scripts == ["theme.js", "app.js"]
+    links = [value for name, value in read.attributes if name in {"href", "src", "action"}]
+    assert [link for link in links if not re.match(r"#|[a-z]+\.[a-z]+$|\.\./[a-z/]+$", link)] == []
+
+
+def test_the_trap_springs(hostile, tmp_path):
+    """Without our page around it the same payload runs and is noticed: the other tests could fail."""
+    address, asked = hostile
+    rendered(f"{address}/elsewhere", str(tmp_path / "profile"))
+    assert "/fired" in asked
 
 
 def test_the_attacks_are_really_shown(hostile, tmp_path):

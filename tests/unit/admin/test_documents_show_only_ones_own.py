@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-
-from lacuna_ts.admin import views
-from lacuna_ts.admin.visible import LACUNA_FLAGS, flags_of, shown_baseurl
 from lacuna_ts.policy.grants import model_rules
 from lacuna_ts.policy.patterns import Globs
 from lacuna_ts.policy.providers import ProviderRule, ProviderTable, Target
 from lacuna_ts.policy.rights import Blocked, LocalGrant, LocalPolicy, rights_of
 from lacuna_ts.policy.sources import Source
+
+from lacuna_ts.admin import views
+from lacuna_ts.admin.visible import LACUNA_FLAGS, flags_of, shown_baseurl
 from lacuna_ts.terms import Caller, Node, ProviderId, StableId
 
 PREFIX = "flare.io/cap/lacuna"
@@ -68,7 +68,9 @@ LOCAL = LocalPolicy(
 )
 
 
-def caller(login: str, *, tags: tuple[str, ...] = (), caps: dict[str, tuple[bytes, ...]] | None = None, **more) -> Caller:
+def caller(
+    login: str, *, tags: tuple[str, ...] = (), caps: dict[str, tuple[bytes, ...]] | None = None, **more
+) -> Caller:
     node = Node(StableId("n1"), "laptop", ("100.101.1.2",), tags)
     return Caller(7, login, "A Name", node, ("group:eng",), caps or {}, **more)
 
@@ -84,7 +86,9 @@ BOX = caller(
     caps=grants(b'{"providers":["gpu-*","switched-off"]}', b'{"modles":{}}') | {f"{PREFIX}/labels": (b'{"team":"x"}',)},
 )
 NOBODY = caller("nobody@example.com")
-ADMIN = caller("root@example.com", caps=grants(b'{"providers":["gpu-box"]}') | {f"{PREFIX}/role": (b'{"role":"admin"}',)})
+ADMIN = caller(
+    "root@example.com", caps=grants(b'{"providers":["gpu-box"]}') | {f"{PREFIX}/role": (b'{"role":"admin"}',)}
+)
 
 
 def documents(who: Caller, local: LocalPolicy = LOCAL) -> dict[str, bytes]:
@@ -92,7 +96,7 @@ def documents(who: Caller, local: LocalPolicy = LOCAL) -> dict[str, bytes]:
     return {
         "config": views.config(rights, TABLE, PROVIDERS),
         "providers": views.provider_list(rights, TABLE, PROVIDERS),
-        "whoami": views.who(who, rights, TABLE, SETTINGS, NODE, "direct"),
+        "whoami": views.who(who, rights, TABLE, SETTINGS, NODE, via="direct"),
     }
 
 

@@ -10,7 +10,9 @@ from lacuna_ts.admin.views import licence
 
 PAGES = Pages.load()
 TEXTS = {
-    path: PAGES.page(path)[2].decode() for path in PAGES.paths if path.endswith((".html", ".js", ".css")) or path == "/ui/"
+    path: PAGES.page(path)[2].decode()
+    for path in PAGES.paths
+    if path.endswith((".html", ".js", ".css")) or path == "/ui/"
 }
 ROOT = Path(__file__).resolve().parents[3]
 
