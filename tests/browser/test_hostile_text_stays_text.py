@@ -126,9 +126,10 @@ class Hostile(BaseHTTPRequestHandler):
 
 OUR_ELEMENTS = frozenset(
     {
-        "html", "head", "meta", "title", "link", "script", "body", "a", "header", "img", "span", "nav", "ul", "li", "div", "p", "b", "button", "main",
-        "noscript", "h1", "h2", "h3", "section", "code", "pre", "dl", "dt", "dd", "table", "thead", "tbody", "tr",
-        "th", "td", "i", "input", "label", "details", "summary",
+        "html", "head", "meta", "title", "link", "script", "body", "a", "header", "img", "span",
+        "nav", "ul", "li", "div", "p", "b", "button", "main", "noscript", "h1", "h2", "h3",
+        "section", "code", "pre", "dl", "dt", "dd", "table", "thead", "tbody", "tr", "th", "td",
+        "i", "input", "label", "details", "summary",
     }
 )  # fmt: skip
 
