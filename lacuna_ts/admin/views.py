@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.terms import Caller
+
+PATHS: Final = ("/api/info", "/api/config", "/api/providers", "/api/whoami")
 
 
 class ProviderFacts(Protocol):
@@ -78,6 +80,46 @@ class NodeFacts(Protocol):
         """Its tailnet addresses."""
 
 
+class Watch(Protocol):
+    """Whoever knows our own node."""
+
+    @property
+    def state(self) -> NodeFacts:
+        """What is known just now."""
+
+
+class Sources(Protocol):
+    """Where the documents' facts come from: the gateway's parts are one of these."""
+
+    @property
+    def settings(self) -> SettingsFacts:
+        """The configuration."""
+
+    @property
+    def table(self) -> ProviderTable:
+        """The providers as policy sees them."""
+
+    @property
+    def tailnet(self) -> Watch:
+        """Our own node."""
+
+
+def document(path: str, sources: Sources, caller: Caller, rights: Rights, via: str, *, commit: str = "") -> bytes:
+    """Return the JSON document at `path`, one of `PATHS`, as this caller may see it. Raises KeyError for another."""
+    settings, table = sources.settings, sources.table
+    match path:
+        case "/api/info":
+            return info(commit=commit)
+        case "/api/config":
+            return config(rights, table, settings.providers)
+        case "/api/providers":
+            return provider_list(rights, table, settings.providers)
+        case "/api/whoami":
+            return who(caller, rights, table, settings, sources.tailnet.state, via=via)
+        case _:
+            raise KeyError(path)
+
+
 def info(*, version: str = __version__, commit: str = "") -> bytes:
     """`/api/info`: {version, commit (where known), license (the full text)}."""
     found = {"version": version, "license": licence()}
@@ -120,7 +162,7 @@ def provider_list(rights: Rights, table: ProviderTable, providers: Mapping[Any, 
 
 
 def who(
-    caller: Caller, rights: Rights, table: ProviderTable, settings: SettingsFacts, node: NodeFacts, via: str
+    caller: Caller, rights: Rights, table: ProviderTable, settings: SettingsFacts, node: NodeFacts, *, via: str
 ) -> bytes:
     """`/api/whoami`: who the tailnet says is asking, and what they may use. See `admin.whoami`."""
     names = {key: provider.name for key, provider in settings.providers.items()}

@@ -90,7 +90,7 @@ def _ask(caller: Caller, rights: Rights, asking: Asking) -> dict[str, Any] | Non
     """What to ask for: only for those who have nothing, and whom a grant would help."""
     if rights.grants or rights.blocked is not None or rights.unreadable is not None or caller.denied:
         return None
-    app = {f"{asking.prefix}/grants": [{"models": {"*": {}}}]}
+    app: dict[str, Any] = {f"{asking.prefix}/grants": [{"models": {"*": {}}}]}
     if caller.is_shared_in:
         return {
             "sentence": "Guests of this tailnet may use nothing until the gateway's own configuration file lets them. "

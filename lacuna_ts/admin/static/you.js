@@ -18,7 +18,9 @@ export async function you({ signal }) {
   return [
     heading("You", introduction(me)),
     standing(me),
-    card("What you may use", me.providers.length ? me.providers.map(covered) : el("p", { class: "muted" }, "Nothing yet.")),
+    card("What you may use", me.providers.length ? me.providers.map(covered) : el("p", { class: "muted" }, "Nothing yet."),
+      me.aliases.length > 0 && el("div", { class: "covered" }, el("h3", {}, "Names that the gateway resolves itself"),
+        chips(me.aliases, "models"))),
     me.ask && ask(me.ask),
     me.grants.length > 0 && card("Your grants", el("ul", { class: "grants" }, me.grants.map(grant))),
     me.problems.length > 0 && problems(me.problems),

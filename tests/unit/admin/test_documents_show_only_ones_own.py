@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
-
-from lacuna_ts.admin import views
-from lacuna_ts.admin.visible import LACUNA_FLAGS, flags_of, shown_baseurl
 from lacuna_ts.policy.grants import model_rules
 from lacuna_ts.policy.patterns import Globs
 from lacuna_ts.policy.providers import ProviderRule, ProviderTable, Target
 from lacuna_ts.policy.rights import Blocked, LocalGrant, LocalPolicy, rights_of
 from lacuna_ts.policy.sources import Source
+
+from lacuna_ts.admin import views
+from lacuna_ts.admin.visible import LACUNA_FLAGS, flags_of, shown_baseurl
 from lacuna_ts.terms import Caller, Node, ProviderId, StableId
 
 PREFIX = "flare.io/cap/lacuna"
@@ -28,15 +28,15 @@ class Configured:
 
 
 PROVIDERS = {
-    "anthropic": Configured("Anthropic", "for all", "https://api.anthropic.com", frozenset({"anthropic_messages"})),
+    "acme": Configured("Acme", "for all", "https://api.acme.example", frozenset({"anthropic_messages"})),
     "gpu-box": Configured("", "", "http://gpu:11434/team-7/v1", frozenset({"openai_chat", "openai_images"})),
     "hidden": Configured("Hidden One", "not yours", "https://hidden.example.com", frozenset({"openai_chat"})),
     "switched-off": Configured("Off", "", "https://off.example.com", frozenset({"openai_chat"})),
 }
 TABLE = ProviderTable(
     rules={
-        ProviderId("anthropic"): ProviderRule(
-            ProviderId("anthropic"),
+        ProviderId("acme"): ProviderRule(
+            ProviderId("acme"),
             models=model_rules([("claude-*", ARN)]),
             listed=("claude-opus-4-5", "claude-sonnet-4-5"),
             user_agents=Globs.parse(["claude-code"]),
@@ -58,7 +58,7 @@ LOCAL = LocalPolicy(
             (Source.parse("ada@example.com"),),
             {
                 f"{PREFIX}/grants": (
-                    b'{"providers":["anthropic"],"models":{"claude-sonnet-*":{"rewrite":"arn:secret-rewrite"}}}',
+                    b'{"providers":["acme"],"models":{"claude-sonnet-*":{"rewrite":"arn:secret-rewrite"}}}',
                 )
             },
             "grants[0]",
@@ -68,7 +68,9 @@ LOCAL = LocalPolicy(
 )
 
 
-def caller(login: str, *, tags: tuple[str, ...] = (), caps: dict[str, tuple[bytes, ...]] | None = None, **more) -> Caller:
+def caller(
+    login: str, *, tags: tuple[str, ...] = (), caps: dict[str, tuple[bytes, ...]] | None = None, **more
+) -> Caller:
     node = Node(StableId("n1"), "laptop", ("100.101.1.2",), tags)
     return Caller(7, login, "A Name", node, ("group:eng",), caps or {}, **more)
 
@@ -84,7 +86,9 @@ BOX = caller(
     caps=grants(b'{"providers":["gpu-*","switched-off"]}', b'{"modles":{}}') | {f"{PREFIX}/labels": (b'{"team":"x"}',)},
 )
 NOBODY = caller("nobody@example.com")
-ADMIN = caller("root@example.com", caps=grants(b'{"providers":["gpu-box"]}') | {f"{PREFIX}/role": (b'{"role":"admin"}',)})
+ADMIN = caller(
+    "root@example.com", caps=grants(b'{"providers":["gpu-box"]}') | {f"{PREFIX}/role": (b'{"role":"admin"}',)}
+)
 
 
 def documents(who: Caller, local: LocalPolicy = LOCAL) -> dict[str, bytes]:
@@ -92,7 +96,7 @@ def documents(who: Caller, local: LocalPolicy = LOCAL) -> dict[str, bytes]:
     return {
         "config": views.config(rights, TABLE, PROVIDERS),
         "providers": views.provider_list(rights, TABLE, PROVIDERS),
-        "whoami": views.who(who, rights, TABLE, SETTINGS, NODE, "direct"),
+        "whoami": views.who(who, rights, TABLE, SETTINGS, NODE, via="direct"),
     }
 
 
@@ -102,7 +106,7 @@ def read(who: Caller, name: str):
 
 @pytest.mark.parametrize(
     ("who", "expected"),
-    [(ADA, ["anthropic"]), (BOX, ["gpu-box"]), (NOBODY, []), (ADMIN, ["gpu-box"])],
+    [(ADA, ["acme"]), (BOX, ["gpu-box"]), (NOBODY, []), (ADMIN, ["gpu-box"])],
     ids=["person", "machine", "nobody", "admin"],
 )
 def test_each_caller_sees_their_own_providers_and_no_others(who, expected):
@@ -140,10 +144,10 @@ def test_aliases_are_shown_to_those_who_may_use_where_they_lead():
 def test_config_has_lacunas_shape():
     """Key, name, base URL with its slash, and Lacuna's seven flags."""
     assert read(ADA, "config") == {
-        "anthropic": {
-            "key": "anthropic",
-            "name": "Anthropic",
-            "baseurl": "https://api.anthropic.com/",
+        "acme": {
+            "key": "acme",
+            "name": "Acme",
+            "baseurl": "https://api.acme.example/",
             "compatibility": dict.fromkeys(LACUNA_FLAGS, False) | {"anthropic_messages": True},
         }
     }
@@ -251,3 +255,13 @@ def test_info_has_version_and_the_whole_licence():
     assert "MIT License" in found["license"]
     assert "WITHOUT WARRANTY OF ANY KIND" in found["license"]
     assert msgspec.json.decode(views.info(version="1.2.3", commit="abc"))["commit"] == "abc"
+
+
+def test_every_path_has_its_document():
+    """The one entrance gives the same documents, and knows no other path."""
+    sources = SimpleNamespace(settings=SETTINGS, table=TABLE, tailnet=SimpleNamespace(state=NODE))
+    rights = rights_of(ADA, LOCAL)
+    given = {path: views.document(path, sources, ADA, rights, "direct") for path in views.PATHS}
+    assert given == {"/api/info": views.info()} | {f"/api/{name}": body for name, body in documents(ADA).items()}
+    with pytest.raises(KeyError):
+        views.document("/api/other", sources, ADA, rights, "direct")
