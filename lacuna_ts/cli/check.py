@@ -50,7 +50,9 @@ def command(config: str | None, *, strict: bool, secrets: bool, as_canonical: bo
             for line in commands:
                 click.echo(f"\nPut tailscale serve in front of it:\n  {line}")
             if paste is not None:
-                click.echo(f"\nThis file lets nobody in; the tailnet policy may. To let members in from here, add:\n{paste}")
+                click.echo(
+                    f"\nThis file lets nobody in; the tailnet policy may. To let members in from here, add:\n{paste}"
+                )
     sys.exit(78 if strict and loaded.problems else 0)
 
 

@@ -93,7 +93,7 @@ def read_count(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
     if raw is None:
         return None
     try:
-        value: int | None = msgspec.json.decode(raw, type=int | None) if len(raw) <= 32 else -1  # noqa: PLR2004
+        value: int | None = msgspec.json.decode(raw, type=int | None) if len(raw) <= 32 else -1
     except msgspec.MsgspecError:
         value = -1
     if value is not None and not 0 <= value <= MAX_COUNT:

@@ -72,7 +72,7 @@ class _Zlib:
         try:
             while data:
                 if self._inner is None or (self._inner.eof and self._window_bits > zlib.MAX_WBITS):
-                    if len(data) < 2:  # noqa: PLR2004 - the two header bytes
+                    if len(data) < 2:
                         self._head = data
                         return
                     self._inner = self._start(data)
@@ -93,7 +93,7 @@ class _Zlib:
 
 
 def _is_zlib_header(data: bytes) -> bool:
-    return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0  # noqa: PLR2004 - RFC 1950, 2.2
+    return data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
 
 
 class _Brotli:

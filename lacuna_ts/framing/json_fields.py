@@ -134,7 +134,7 @@ class FieldScanner:
             at = self._string(chunk, at) if self._in_string else self._structure(chunk, at)
 
     def _string(self, chunk: bytes, at: int) -> int:
-        if self._in_string == 2:  # noqa: PLR2004 - the escaped byte itself means nothing here
+        if self._in_string == 2:
             self._in_string = 1
             stop = at + 1
         elif (found := self._STRING.search(chunk, at)) is None:

@@ -139,7 +139,7 @@ class SseDecoder:
                 kind = kind if (text := _text(value)) is None else text
             elif name == b"id" and b"\0" not in value:
                 self.last_id = self.last_id if (text := _text(value)) is None else text
-            elif name == b"retry" and value.isdigit() and len(value) < 16:  # noqa: PLR2004 - beyond, it is no wait
+            elif name == b"retry" and value.isdigit() and len(value) < 16:
                 self.retry_ms = int(value)
         if not lines:
             return None

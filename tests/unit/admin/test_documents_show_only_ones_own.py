@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+
+from lacuna_ts.admin import views
+from lacuna_ts.admin.visible import LACUNA_FLAGS, flags_of, shown_baseurl
 from lacuna_ts.policy.grants import model_rules
 from lacuna_ts.policy.patterns import Globs
 from lacuna_ts.policy.providers import ProviderRule, ProviderTable, Target
 from lacuna_ts.policy.rights import Blocked, LocalGrant, LocalPolicy, rights_of
 from lacuna_ts.policy.sources import Source
-
-from lacuna_ts.admin import views
-from lacuna_ts.admin.visible import LACUNA_FLAGS, flags_of, shown_baseurl
 from lacuna_ts.terms import Caller, Node, ProviderId, StableId
 
 PREFIX = "flare.io/cap/lacuna"

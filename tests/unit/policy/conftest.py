@@ -41,7 +41,9 @@ class Build:
             **said,
         )
 
-    def table(self, *rules: ProviderRule, aliases: Mapping[str, Sequence[tuple[str, str]]] | None = None) -> ProviderTable:
+    def table(
+        self, *rules: ProviderRule, aliases: Mapping[str, Sequence[tuple[str, str]]] | None = None
+    ) -> ProviderTable:
         targets = {name: tuple(Target(ProviderId(p), m) for p, m in to) for name, to in (aliases or {}).items()}
         return ProviderTable({rule.id: rule for rule in rules}, targets)
 

@@ -26,7 +26,10 @@ AGENTS = [
     ("claude-cli/2.1.260 (external, claude-desktop-3p, agent-sdk/0.3.260)", "claude-app"),
     ("claude-cli/2.1.237 (external, local-agent, agent-sdk/0.3.237)", "claude-app"),
     ("Bun/1.4.1", "claude-app"),
-    ("Mozilla/5.0 (Macintosh) AppleWebKit/537.36 Claude/1.34493.1 Chrome/138.0 Electron/42.9.2 Safari/537.36", "claude-app"),
+    (
+        "Mozilla/5.0 (Macintosh) AppleWebKit/537.36 Claude/1.34493.1 Chrome/138.0 Electron/42.9.2 Safari/537.36",
+        "claude-app",
+    ),
     # what today's agents and libraries send
     ("claude-cli/2.1.197 (external, sdk-cli)", "claude-code"),
     ("codex_exec/0.169.0 (Debian 12.0.0; x86_64) unknown (codex_exec; 0.169.0)", "codex"),

@@ -153,7 +153,11 @@ def test_m8_absent_values(value, expected):
         # M3: Lacuna takes the first declared; its lists arrive sorted, so in effect the byte-wise smaller, as here
         (("a*", "*b"), "ab", "*b"),
         (("gemini-*", "claude-*"), "claude-opus", "claude-*"),  # M4
-        (("claude-opus-4-[0-9]", "claude-opus-4-5"), "claude-opus-4-5", "claude-opus-4-5"),  # ours: the exact name first
+        (
+            ("claude-opus-4-[0-9]", "claude-opus-4-5"),
+            "claude-opus-4-5",
+            "claude-opus-4-5",
+        ),  # ours: the exact name first
         (("x*",), "y", None),
     ],
 )

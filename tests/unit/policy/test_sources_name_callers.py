@@ -25,7 +25,7 @@ TABLE = [
     ("alice@example.com", PERSON, True), ("Alice@Example.COM", PERSON, True), ("bob@example.com", PERSON, False),
     ("alice@example.com", {"login": "ALICE@example.com"}, True),
     ("alice@example.com", GUEST_ALICE, False), ("alice@example.com", SELF, False),
-    ("tagged-devices", TAGGED, False), ("alice@example.com", {"login": "alice@example.com.", }, False),
+    ("tagged-devices", TAGGED, False), ("alice@example.com", {"login": "alice@example.com." }, False),
     ("alice@example.com", {"login": "alice@example.com\0"}, False),
     ("*@example.com", PERSON, True), ("*@EXAMPLE.com", PERSON, True), ("*@example.com", TAGGED, False),
     ("*@example.com", {"login": "a@b@example.com"}, False), ("*@example.com", {"login": "@example.com"}, False),
