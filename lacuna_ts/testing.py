@@ -1,4 +1,4 @@
-"""The published test kit: a stand-in tailscaled and a builder of callers, for tests of and around this gateway.
+"""The published test kit: a stand-in tailscaled, a stand-in provider and a builder of callers, for tests of and around this gateway.
 
 async with StandInTailscaled(tmp_path / "tailscaled.sock") as tailscaled:
     alice = tailscaled.add_node("100.64.0.7", login="alice@example.com")
@@ -14,13 +14,14 @@ import msgspec
 
 from lacuna_ts.standin.localapi_server import SeenRequest
 from lacuna_ts.standin.nodes import StandInNode
+from lacuna_ts.standin.provider import Script, StandInProvider
 from lacuna_ts.standin.tailscaled import StandInTailscaled
 from lacuna_ts.terms import Caller, Node, StableId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["SeenRequest", "StandInNode", "StandInTailscaled", "caller"]
+__all__ = ["Script", "SeenRequest", "StandInNode", "StandInProvider", "StandInTailscaled", "caller"]
 
 
 def caller(

@@ -146,9 +146,7 @@ async def _ask_once(port: int) -> None:
             who = msgspec.json.decode(await answer.read())
         async with session.get(f"{base}/metrics/me") as answer:
             metrics = await answer.text()
-    click.echo(
-        f"\n\nRecognised: {who['login']} on {who['node']['name'] if isinstance(who['node'], dict) else who['node']}, as tailscaled says"
-    )
+    click.echo(f"\n\nRecognised: {who['login']} on {who['node']['name']}, as tailscaled says")
     click.echo("Metered:")
     for sample in metrics.splitlines():
         if sample.startswith("lacuna_usage_tokens_total"):

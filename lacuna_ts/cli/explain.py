@@ -32,6 +32,7 @@ _SOMEBODY = 1  # a user id: which one makes no difference to a decision
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @config_option
 def command(
+    *,
     who: str, groups: tuple[str, ...], node: str, caps: str | None, model: str | None, provider: str | None,
     path: str | None, user_agent: str | None, as_json: bool, config: str | None,
 ) -> None:  # fmt: skip

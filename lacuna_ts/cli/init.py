@@ -87,7 +87,8 @@ def command(directory: Path) -> None:
         sys.exit(77)
     if not known:
         click.echo(
-            f"note: tailscaled does not answer at {socket_path}, so policy.hujson names {dst}; put in this node's tag or address",
+            f"note: tailscaled does not answer at {socket_path}, so policy.hujson names {dst}; "
+            "put in this node's tag or address",
             err=True,
         )
 

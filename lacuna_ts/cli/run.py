@@ -38,8 +38,8 @@ def command(config: str | None, port: int | None, host: str | None) -> None:
     """
     if host is not None:
         raise click.UsageError(
-            "--host does not exist: lacuna-ts listens on this node's tailnet addresses only, because only tailscaled can "
-            "say who is calling. Use `listen` in the file to choose ports, or a serve listener."
+            "--host does not exist: lacuna-ts listens on this node's tailnet addresses only, because only tailscaled "
+            "can say who is calling. Use `listen` in the file to choose ports, or a serve listener."
         )
 
     def read() -> Loaded:

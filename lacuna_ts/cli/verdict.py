@@ -39,7 +39,9 @@ def verdict(caller: Caller, settings: Settings, asking: Asking) -> dict[str, Any
         models = [(asking.provider, asking.model)]
     else:
         models = [(m.provider, m.name) for m in models_for(rights, table, client, asking.provider)]
-    decisions = [_decided(rights, table, client, asking, provider, model) for provider, model in models]
+    decisions = [
+        _decided(rights, table, client, path=asking.path, provider=provider, model=model) for provider, model in models
+    ]
     return {
         "caller": _who(caller),
         "capabilities": {
@@ -83,9 +85,9 @@ def _who(caller: Caller) -> dict[str, Any]:
 
 
 def _decided(
-    rights: Rights, table: ProviderTable, client: str, asking: Asking, provider: str | None, model: str
+    rights: Rights, table: ProviderTable, client: str, *, path: str | None, provider: str | None, model: str
 ) -> dict[str, Any]:
-    dialects = _dialects_for(table, provider, asking.path)
+    dialects = _dialects_for(table, provider, path)
     outcomes = []
     for dialect in dialects:
         question = Question(rights, client, dialect, provider, model, "generate")
@@ -113,7 +115,7 @@ def _decided(
 
 
 def _dialects_for(table: ProviderTable, provider: str | None, path: str | None) -> list[str]:
-    """The dialect that `path` names, else those that the provider (or any) speaks, so that each model gets its chance."""
+    """The dialect that `path` names, else all that the provider (or any) speaks: each model gets its chance."""
     if path is not None:
         found = recognise("POST", path, anthropic_style=False)
         if found is not None:

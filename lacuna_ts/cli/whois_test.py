@@ -38,6 +38,7 @@ _AWAY: Final = 69
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, on failure too.")
 @config_option
 def command(
+    *,
     address: str, model: str | None, provider: str | None, path: str | None, user_agent: str | None, as_json: bool,
     config: str | None,
 ) -> None:  # fmt: skip

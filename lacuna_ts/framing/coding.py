@@ -10,7 +10,7 @@ import sys
 import zlib
 from typing import TYPE_CHECKING, Final, Protocol
 
-import brotli  # type: ignore[import-untyped]
+import brotli
 
 from lacuna_ts.errors import BadRequest, LacunaError
 

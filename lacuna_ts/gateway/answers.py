@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from lacuna_ts.errors import LacunaError
     from lacuna_ts.gateway.downstream import Downstream
 
+DRAINING: Final = Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0)
+KEY_REJECTED: Final = Refusal(
+    "upstream_auth", "The provider rejects this gateway's key. Tell whoever runs the gateway; it is none of yours."
+)
+
 REQUEST_ID: Final = "x-lacuna-request-id"
 _DEFAULT_WAIT_S: Final = 5.0
 
@@ -55,5 +60,5 @@ async def say(refusal: Refusal, down: Downstream, dialect: Dialect, request_id: 
         )
         return
     if is_event_stream:
-        await down.write(dialect.error_frame(refusal, request_id))
+        await down.write(b"\n\n" + dialect.error_frame(refusal, request_id))  # what came before may have been cut
     down.break_off()

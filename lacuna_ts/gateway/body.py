@@ -20,8 +20,8 @@ def _too_large(limit: int) -> BadRequest:
     return BadRequest(f"The request body is larger than the {limit:,} bytes that are allowed here.", "too_large")
 
 
-async def read_body(pieces: BodyPieces, encoding: str, *, max_bytes: int, on_progress: Callable[[], None]) -> bytes:
-    """Read and unpack a whole body of at most `max_bytes`. `on_progress` is called whenever bytes have arrived.
+async def read_body(pieces: BodyPieces, encoding: str, *, max_bytes: int, on_wait: Callable[[], None]) -> bytes:
+    """Read and unpack a whole body of at most `max_bytes`. `on_wait` is called before each wait for more of it.
 
     Raises BadRequest (`too_large`, `unsupported_encoding`, `bad_request`).
     """
@@ -29,15 +29,19 @@ async def read_body(pieces: BodyPieces, encoding: str, *, max_bytes: int, on_pro
     limit = max_bytes // _PACKED_PART if is_packed else max_bytes
     if pieces.declared_bytes is not None and pieces.declared_bytes > limit:
         raise _too_large(limit)
+    on_wait()
     body = await pieces.next()
     size = len(body)
     if size != pieces.declared_bytes:
         got = [body]
-        while piece := await pieces.next():
-            on_progress()
-            size += len(piece)
+        while True:
             if size > limit:
                 raise _too_large(limit)
+            on_wait()
+            piece = await pieces.next()
+            if not piece:
+                break
+            size += len(piece)
             got.append(piece)
         body = b"".join(got)
     return decode_body(body, encoding, max_bytes=max_bytes) if is_packed else body

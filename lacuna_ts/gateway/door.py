@@ -191,7 +191,7 @@ class _Pieces:
             self._waits_for_continue = False
             writer = self._request.writer
             await writer.write(_CONTINUE)
-            writer.output_size = 0  # type: ignore[attr-defined]  # an interim answer is not the answer
+            writer.output_size = 0  # an interim answer is not the answer
         try:
             return await self._content.readany()
         except RequestPayloadError as error:

@@ -12,36 +12,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.table import BY_ID, dialect_for_errors
 from lacuna_ts.errors import LacunaError, UpstreamError
 from lacuna_ts.gateway import gate, own_pages
-from lacuna_ts.gateway.answers import REQUEST_ID, refusal_for, say
+from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
-from lacuna_ts.gateway.relay import is_small_and_whole, relay_stream, relay_whole, send_whole
+from lacuna_ts.gateway.relay import EVENT_STREAM, pass_on
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
 from lacuna_ts.gateway.running import BODY_STALLED, NEVER, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
+from lacuna_ts.policy.refusals import blocked
 from lacuna_ts.terms import DialectId, Exchange, Refusal
-from lacuna_ts.upstream.blanking import blank_key
-from lacuna_ts.upstream.headers import answer_headers
 
 if TYPE_CHECKING:
     from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.gateway.running import Live
     from lacuna_ts.policy.rights import Rights
-    from lacuna_ts.upstream.provider import UpstreamProvider
-    from lacuna_ts.upstream.wire import UpstreamResponse
 
 _log = logging.getLogger(__name__)
 
-_UNAUTHORIZED = 401
-_ERRORS_FROM = 400
-_LONGEST_ERROR_BYTES = 1024 * 1024  # an error answer is read whole, because our key may show in it
+SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
 
 async def lead(down: Downstream, parts: Parts) -> None:
@@ -50,27 +45,23 @@ async def lead(down: Downstream, parts: Parts) -> None:
     Raises CancelledError when the caller is gone: the server has nothing left to do then.
     """
     exchange = Exchange(parts.new_id(), parts.now(), method=down.method, path=down.target, via=down.via)
-    task = asyncio.current_task()
-    assert task is not None
-    live = parts.running.enter(exchange, task)
+    live = parts.running.enter(exchange, down, parts)
     try:
-        refusal = await _until_refused(down, parts, live)
+        refusal = await _until_refused(live)
         if refusal is not None:
             exchange.refusal = refusal.code
-            await _say(refusal, down, live)
+            await _say(refusal, live)
     except ConnectionError:
         exchange.outcome = "caller_left"
     finally:
-        _close(parts, live)
+        _close(live)
 
 
-async def _until_refused(down: Downstream, parts: Parts, live: Live) -> Refusal | None:
+async def _until_refused(live: Live) -> Refusal | None:
     """Tell the story; every way in which it can break becomes a refusal here. None: nothing is left to be said."""
     exchange = live.exchange
     try:
-        refusal = await _converse(down, parts, live)
-        exchange.outcome = "completed" if refusal is None else "refused"
-        return refusal
+        refusal = await _converse(live)
     except asyncio.CancelledError:
         ending = live.ending
         if ending is None:
@@ -78,9 +69,8 @@ async def _until_refused(down: Downstream, parts: Parts, live: Live) -> Refusal 
             raise
         live.task.uncancel()
         exchange.outcome = ending.outcome
-        exchange.upstream_error = ending.upstream_error
         if ending.refusal is None:
-            down.break_off(at_once=True)
+            live.down.break_off(at_once=True)
         return ending.refusal
     except UpstreamError as error:
         exchange.outcome = "timed_out" if error.kind == "timeout" else "upstream_failed"
@@ -93,84 +83,79 @@ async def _until_refused(down: Downstream, parts: Parts, live: Live) -> Refusal 
     except ConnectionError:
         exchange.outcome = "caller_left"
         raise
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last resort: whatever it is, the caller gets an answer and we a log line
         exchange.outcome = "internal"
         _log.exception("%s: our bug", exchange.id)
         return Refusal("internal", f"The gateway made a mistake. Its log has more under {exchange.id}.")
+    exchange.outcome = "completed" if refusal is None else "refused"
+    return refusal
 
 
-async def _converse(down: Downstream, parts: Parts, live: Live) -> Refusal | None:
-    exchange = live.exchange
+async def _converse(live: Live) -> Refusal | None:
+    exchange, down, parts = live.exchange, live.down, live.parts
     knock = gate.inspect(down.method, down.target, down.version, down.raw_headers, down.allowed_hosts)
     if isinstance(knock, Refusal):
         return knock
     path = without_base(knock.path, parts.settings.base_path)
     if own_pages.is_for_anybody(down.method, path):
         exchange.operation = own_pages.OWN
-        await own_pages.answer_anybody(down, path, parts)
+        await own_pages.answer_anybody(live, path)
         return None
     if parts.running.is_draining:
-        return Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0)
+        return DRAINING
 
     # Who is asking?
     caller = down.connection.known(parts.identifier, down.raw_headers) or await down.connection.resolve(
         parts.identifier, down.raw_headers
     )
     if isinstance(caller, Refusal):
-        return await own_pages.answer_without_identity(down, path, knock, parts, live, caller)
+        return await own_pages.answer_unknown(live, path, knock, caller)
     exchange.caller = caller
     rights = parts.rights.of(caller)
     if rights.blocked is not None:
-        return Refusal("blocked", f"You may not use this gateway: {rights.blocked}.")
+        return blocked(rights.blocked)
 
     # What is being asked?
     here = route(down.method, path, anthropic_style=b"anthropic-version" in knock.headers)
-    if isinstance(here, OwnRoute):
-        exchange.operation = own_pages.OWN
-        return await own_pages.answer(down, here.path, knock, parts, caller, rights)
     if here is None:
         return _nothing_here(down.method, path)
+    if isinstance(here, OwnRoute):
+        exchange.operation = own_pages.OWN
+        return await own_pages.answer(live, here.path, knock, rights)
     exchange.client = parts.clients.classify(knock.text(b"user-agent") if b"user-agent" in knock.headers else None)
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
     if here.match.operation in {"list_models", "get_model"}:
-        return await answer_listing(down, here, parts, rights, live)
-    return await _ask_provider(down, parts, live, here, knock, rights)
+        return await answer_listing(live, here, rights)
+    return await _ask(live, here, knock, rights)
 
 
-async def _ask_provider(
-    down: Downstream, parts: Parts, live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
-) -> Refusal | None:
-    exchange, timeouts = live.exchange, parts.settings.timeouts
-    content_type = knock.headers.get(b"content-type", b"").lower()
-    if not content_type.startswith(b"application/json"):
+async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights) -> Refusal | None:
+    exchange, down, parts = live.exchange, live.down, live.parts
+    if not knock.headers.get(b"content-type", b"").lower().startswith(b"application/json"):
         return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
-    live.expect(timeouts.body_idle_s, BODY_STALLED)
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
         knock.text(b"content-encoding").strip().lower(),
         max_bytes=parts.settings.body.max_bytes,
-        on_progress=lambda: live.expect(timeouts.body_idle_s, BODY_STALLED),
+        on_wait=lambda: live.expect(parts.settings.timeouts.body_idle_s, BODY_STALLED),
     )
     live.deadline = NEVER
     complete_at = live.now()
     asked = here.dialect.read_request(here.match, body)
+    del body
     exchange.requested_model = asked.model
-    exchange.is_streaming = asked.is_streaming
 
     # May they, and where does it go?
     question = Question(rights, exchange.client, here.dialect.id, here.provider, asked.model, here.match.operation)
     plan = decide(question, parts.table)
     if isinstance(plan, Refusal):
         return plan
-    provider = parts.providers[plan.provider]
-    exchange.provider, exchange.judged_model, exchange.upstream_model = (
-        plan.provider,
-        plan.judged_model,
-        plan.upstream_model,
-    )
-    exchange.labels = plan.labels
+    exchange.provider, exchange.labels = plan.provider, plan.labels
+    exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
+    live.recheck = lambda: _still_allowed(live, parts, question)
 
-    # Say it in the provider's words, and send it.
+    # Say it in the provider's words.
+    provider = parts.providers[plan.provider]
     outgoing = here.dialect.outgoing(here.match, asked, model=plan.upstream_model)
     request = provider.request(
         down.method,
@@ -180,11 +165,14 @@ async def _ask_provider(
         forwarded=here.dialect.forwarded_headers,
         body=outgoing.body,
     )
-    live.recheck = lambda: _still_allowed(down, parts, live, question)
     exchange.attempts = 1
     parts.meters.sent(exchange)
     exchange.overhead_s = live.now() - complete_at
+
+    # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
+    exchange.upstream_status = response.status
+    exchange.is_streaming = response.content_type == EVENT_STREAM
     meter = Meter(
         here.dialect,
         here.match,
@@ -194,61 +182,28 @@ async def _ask_provider(
         content_encoding=response.content_encoding,
     )
     try:
-        return await _pass_on(response, meter, down, live, provider, write_stall_s=timeouts.write_stall_s or NEVER)
+        return await pass_on(response, meter, live, provider.authorizer.key)
     finally:
         exchange.usage = meter.usage()
         response.release()
 
 
-async def _pass_on(
-    response: UpstreamResponse,
-    meter: Meter,
-    down: Downstream,
-    live: Live,
-    provider: UpstreamProvider,
-    *,
-    write_stall_s: float,
-) -> Refusal | None:
-    exchange = live.exchange
-    exchange.upstream_status = response.status
-    exchange.is_streaming = response.content_type == "text/event-stream"
-    key = provider.authorizer.key
-    if response.status == _UNAUTHORIZED and key is not None:
-        exchange.upstream_error = "auth"
-        _log.error("provider %s rejects our key: put in a valid one", exchange.provider)
-        return Refusal("upstream_auth", "The provider rejects this gateway's key. Tell whoever runs the gateway.")
-    headers = answer_headers(response.headers.items(), is_decoded=meter.decodes)
-    headers.append((REQUEST_ID, exchange.id))
-    if response.status >= _ERRORS_FROM and key is not None:
-        body = await response.read(_LONGEST_ERROR_BYTES)
-        await send_whole(response.status, blank_key(body, key.reveal()), down, headers, live)
-    elif is_small_and_whole(response):
-        await relay_whole(response, meter, down, headers, live)
-    else:
-        await relay_stream(response, meter, down, headers, live, write_stall_s=write_stall_s)
-    return None
-
-
-async def _still_allowed(down: Downstream, parts: Parts, live: Live, question: Question) -> Ending | None:
+async def _still_allowed(live: Live, judged_by: Parts, question: Question) -> Ending | None:
     """Whether the caller would still get this answer. None: yes, or tailscaled is away and the grace lasts."""
-    seen = await down.connection.confirm(parts.identifier, down.raw_headers)
-    if not isinstance(seen, Refusal):
-        live.confirmed_at = live.now()
-    if seen is live.exchange.caller:
-        return None
+    parts = live.parts
+    seen = await live.down.connection.confirm(parts.identifier, live.down.raw_headers)
     if isinstance(seen, Refusal):
         if seen.code == "identity_unavailable":
-            grace = parts.settings.tailnet.stream_grace_s
-            return None if live.now() - live.confirmed_at < grace else Ending("revoked", seen)
+            grace_s = parts.settings.tailnet.stream_grace_s
+            return None if live.now() - live.confirmed_at < grace_s else Ending("revoked", seen)
         return Ending("revoked", seen)
+    live.confirmed_at = live.now()
+    if seen is live.exchange.caller and parts is judged_by:
+        return None
     rights = parts.rights.of(seen)
-    if rights.blocked is not None:
-        return Ending("revoked", Refusal("blocked", f"You may not use this gateway: {rights.blocked}."))
-    again = decide(question._replace(rights=rights), parts.table)
-    if isinstance(again, Refusal):
-        return Ending("revoked", again)
-    live.exchange.caller = seen
-    return None
+    refusal = blocked(rights.blocked) if rights.blocked is not None else None
+    again = refusal or decide(question._replace(rights=rights), parts.table)
+    return Ending("revoked", again) if isinstance(again, Refusal) else None
 
 
 def _nothing_here(method: str, path: str) -> Refusal:
@@ -262,15 +217,15 @@ def _nothing_here(method: str, path: str) -> Refusal:
     )
 
 
-async def _say(refusal: Refusal, down: Downstream, live: Live) -> None:
-    exchange = live.exchange
+async def _say(refusal: Refusal, live: Live) -> None:
+    exchange, down = live.exchange, live.down
     if not down.has_begun:
         exchange.status = refusal.status
     dialect = BY_ID.get(DialectId(exchange.dialect)) or dialect_for_errors(
         down.target.partition("?")[0], any(name.lower() == b"anthropic-version" for name, _ in down.raw_headers)
     )
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SAY_WITHIN_S):
             await say(refusal, down, dialect, exchange.id, is_event_stream=exchange.is_streaming)
             if down.connection.is_broken:
                 down.break_off()
@@ -278,9 +233,9 @@ async def _say(refusal: Refusal, down: Downstream, live: Live) -> None:
         down.break_off(at_once=True)
 
 
-def _close(parts: Parts, live: Live) -> None:
+def _close(live: Live) -> None:
     """Write down what it was. Synchronous and once: nothing here may be lost to a cancellation."""
-    exchange = live.exchange
+    exchange, parts = live.exchange, live.parts
     parts.running.leave(exchange)
     if exchange.is_closed:
         return

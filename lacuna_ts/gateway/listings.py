@@ -5,23 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lacuna_ts.gateway.answers import REQUEST_ID
-from lacuna_ts.policy.decide import no_grant
 from lacuna_ts.policy.listing import models_for, usable_providers
+from lacuna_ts.policy.refusals import no_grant, no_provider
 from lacuna_ts.terms import Refusal, printable
 
 if TYPE_CHECKING:
-    from lacuna_ts.gateway.downstream import Downstream
-    from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.gateway.routes import DialectRoute
     from lacuna_ts.gateway.running import Live
     from lacuna_ts.policy.rights import Rights
 
 
-async def answer_listing(
-    down: Downstream, here: DialectRoute, parts: Parts, rights: Rights, live: Live
-) -> Refusal | None:
+async def answer_listing(live: Live, here: DialectRoute, rights: Rights) -> Refusal | None:
     """Answer `GET /v1/models` and `GET /v1/models/{id}`, for all providers or for a named one."""
-    exchange = live.exchange
+    exchange, parts = live.exchange, live.parts
     if not rights.grants:
         return no_grant()
     models = models_for(rights, parts.table, exchange.client, here.provider)
@@ -30,7 +26,7 @@ async def answer_listing(
         and not models
         and here.provider not in usable_providers(rights, parts.table, exchange.client)
     ):
-        return Refusal("no_provider", f"There is no provider {here.provider!r} that you may use.")
+        return no_provider(here.provider)
     if here.match.operation == "list_models":
         body = here.dialect.model_list(models)
     else:
@@ -41,5 +37,5 @@ async def answer_listing(
         body = here.dialect.model_entry(model)
     exchange.status = 200
     exchange.bytes_out = len(body)
-    await down.answer(200, [("content-type", "application/json"), (REQUEST_ID, exchange.id)], body)
+    await live.down.answer(200, [("content-type", "application/json"), (REQUEST_ID, exchange.id)], body)
     return None

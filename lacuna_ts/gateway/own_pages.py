@@ -11,10 +11,9 @@ import msgspec
 
 from lacuna_ts.admin import views
 from lacuna_ts.admin.pages import SECURITY_HEADERS
-from lacuna_ts.terms import Caller, Refusal
+from lacuna_ts.terms import Refusal
 
 if TYPE_CHECKING:
-    from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.gate import Knock
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.gateway.running import Live
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
 
 OWN: Final = "own"  # Exchange.operation of these: neither logged nor counted, unless refused
 
-_TEXT: Final = [("content-type", "text/plain; charset=utf-8"), ("x-content-type-options", "nosniff")]
+_NO_SNIFFING: Final = ("x-content-type-options", "nosniff")
+_TEXT: Final = [("content-type", "text/plain; charset=utf-8"), _NO_SNIFFING]
 _JSON: Final = [
     ("content-type", "application/json"),
     ("cache-control", "no-store"),
-    ("x-content-type-options", "nosniff"),
 ]
 
 
@@ -35,15 +34,15 @@ def is_for_anybody(method: str, path: str) -> bool:
     return method == "HEAD" or (method == "GET" and path in {"/health", "/ready"})
 
 
-async def answer_anybody(down: Downstream, path: str, parts: Parts) -> None:
+async def answer_anybody(live: Live, path: str) -> None:
     """Answer a request that needs no identity, and tells nothing that would need one."""
     if path == "/ready":
-        reasons = not_ready_because(parts)
-        await down.answer(
-            503 if reasons else 200, _JSON, msgspec.json.encode({"ready": not reasons, "reasons": reasons})
-        )
+        reasons = not_ready_because(live.parts)
+        headers = [*_JSON, _NO_SNIFFING, ("retry-after", "1")] if reasons else [*_JSON, _NO_SNIFFING]
+        document = msgspec.json.encode({"ready": not reasons, "reasons": reasons})
+        await live.down.answer(503 if reasons else 200, headers, document)
     else:
-        await down.answer(200, _TEXT, b"ok")
+        await live.down.answer(200, _TEXT, b"ok")
 
 
 def not_ready_because(parts: Parts) -> list[str]:
@@ -59,24 +58,22 @@ def not_ready_because(parts: Parts) -> list[str]:
     return reasons
 
 
-async def answer_without_identity(
-    down: Downstream, path: str, knock: Knock, parts: Parts, live: Live, refusal: Refusal
-) -> Refusal | None:
-    """Answer a caller whom tailscaled does not vouch for: with metrics, where the file lets local processes have them."""
-    if path != "/metrics" or down.method != "GET":
+async def answer_unknown(live: Live, path: str, knock: Knock, refusal: Refusal) -> Refusal | None:
+    """Answer somebody for whom tailscaled does not vouch: with metrics, where the file gives them to local processes."""
+    parts, down = live.parts, live.down
+    if path != "/metrics" or down.method != "GET" or not down.connection.is_local_process:
         return refusal
-    is_local = down.connection.is_local_process
-    if is_local and (parts.settings.tailnet.local_callers == "metrics" or _has_metrics_token(knock, parts)):
-        live.exchange.operation = OWN
-        await _metrics(down, knock, parts, None)
-        return None
-    return refusal
+    if parts.settings.tailnet.local_callers != "metrics" and not _has_metrics_token(knock, parts):
+        return refusal
+    live.exchange.operation = OWN
+    await _metrics(live, knock, None)
+    return None
 
 
-async def answer(
-    down: Downstream, path: str, knock: Knock, parts: Parts, caller: Caller, rights: Rights
-) -> Refusal | None:
+async def answer(live: Live, path: str, knock: Knock, rights: Rights) -> Refusal | None:
     """Answer `path` (one of `routes.OWN_PATHS`, or under /ui/) for a known caller."""
+    parts, down, caller = live.parts, live.down, live.exchange.caller
+    assert caller is not None
     if down.method != "GET":
         return Refusal("method_not_allowed", "Use GET here.")
     if path in {"/", "/ui"}:
@@ -89,7 +86,7 @@ async def answer(
         await down.answer(status, headers, body)
         return None
     if path == "/metrics/me":
-        await _metrics(down, knock, parts, caller.label)
+        await _metrics(live, knock, caller.label)
         return None
     if path == "/metrics":
         if not rights.roles & {"metrics", "admin"} and not _has_metrics_token(knock, parts):
@@ -97,22 +94,10 @@ async def answer(
                 "no_grant",
                 "All callers' metrics need the role `metrics` or `admin`. Your own are under /metrics/me.",
             )
-        await _metrics(down, knock, parts, None)
+        await _metrics(live, knock, None)
         return None
-    await down.answer(200, [*_JSON, *SECURITY_HEADERS], _document(path, down, parts, caller, rights))
+    await down.answer(200, [*_JSON, *SECURITY_HEADERS], views.document(path, parts, caller, rights, down.via))
     return None
-
-
-def _document(path: str, down: Downstream, parts: Parts, caller: Caller, rights: Rights) -> bytes:
-    match path:
-        case "/api/info":
-            return views.info()
-        case "/api/config":
-            return views.config(rights, parts.table, parts.settings.providers)
-        case "/api/providers":
-            return views.provider_list(rights, parts.table, parts.settings.providers)
-        case _:
-            return views.who(caller, rights, parts.table, parts.settings, parts.tailnet.state, down.via)
 
 
 def _has_metrics_token(knock: Knock, parts: Parts) -> bool:
@@ -131,6 +116,6 @@ def _has_metrics_token(knock: Knock, parts: Parts) -> bool:
     return hmac.compare_digest(given.encode(), token.reveal().encode())
 
 
-async def _metrics(down: Downstream, knock: Knock, parts: Parts, only_user: str | None) -> None:
-    content_type, text = await parts.meters.render(accept=knock.text(b"accept"), only_user=only_user)
-    await down.answer(200, [("content-type", content_type), ("x-content-type-options", "nosniff")], text)
+async def _metrics(live: Live, knock: Knock, only_user: str | None) -> None:
+    content_type, text = await live.parts.meters.render(accept=knock.text(b"accept"), only_user=only_user)
+    await live.down.answer(200, [("content-type", content_type), _NO_SNIFFING], text)

@@ -6,53 +6,73 @@ with a clean error. Everything else is passed on as it arrives; when the provide
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
+from lacuna_ts.gateway.answers import KEY_REJECTED, REQUEST_ID
 from lacuna_ts.gateway.running import NEVER, READER_STALLED
+from lacuna_ts.upstream.blanking import blank_key
+from lacuna_ts.upstream.failures import protocol_failure
+from lacuna_ts.upstream.headers import answer_headers
 
 if TYPE_CHECKING:
-    from lacuna_ts.gateway.downstream import Downstream, Headers
+    from lacuna_ts.gateway.downstream import Headers
     from lacuna_ts.gateway.running import Live
     from lacuna_ts.metering.meter import Meter
+    from lacuna_ts.terms import Refusal
+    from lacuna_ts.upstream.authorizers.base import Key
     from lacuna_ts.upstream.wire import UpstreamResponse
 
+_log = logging.getLogger(__name__)
+
+EVENT_STREAM: Final = "text/event-stream"
 WHOLE_BYTES: Final = 256 * 1024
+_LONGEST_ERROR_BYTES: Final = 1024 * 1024  # an error answer is read whole, because our key may show in it
+_UNAUTHORIZED: Final = 401
+_ERRORS_FROM: Final = 400
 
 
-def is_small_and_whole(response: UpstreamResponse) -> bool:
-    """Whether the answer says of itself that it is whole and small."""
-    length = response.content_length
-    return length is not None and length <= WHOLE_BYTES
+async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, key: Key | None) -> Refusal | None:
+    """Pass an answer on to the caller; `key` is our own credential, None when there is none.
+
+    Returns a refusal instead when the provider rejects our key. Raises UpstreamError when the provider breaks off,
+    ConnectionError when nobody is there to read.
+    """
+    if key is not None and response.status == _UNAUTHORIZED:
+        live.exchange.upstream_error = "auth"
+        _log.error("provider %s rejects our key: give it a valid one", live.exchange.provider)
+        return KEY_REJECTED
+    headers = answer_headers(response.headers.items(), is_decoded=meter.decodes)
+    headers.append((REQUEST_ID, live.exchange.id))
+    if key is not None and response.status >= _ERRORS_FROM:
+        await _send_whole(
+            response.status, headers, blank_key(await response.read(_LONGEST_ERROR_BYTES), key.reveal()), live
+        )
+    elif response.content_length is not None and response.content_length <= WHOLE_BYTES:
+        passed = meter.feed(await response.read(WHOLE_BYTES))
+        tail = meter.finish()
+        _check(meter)
+        await _send_whole(response.status, headers, passed + tail if tail else passed, live)
+    else:
+        await _stream(response, meter, live, headers)
+    return None
 
 
-async def relay_whole(response: UpstreamResponse, meter: Meter, down: Downstream, headers: Headers, live: Live) -> None:
-    """Read a small answer and send it in one write. Raises UpstreamError when it breaks off."""
-    passed = meter.feed(await response.read(WHOLE_BYTES))
-    tail = meter.finish()
-    await send_whole(response.status, passed + tail if tail else passed, down, headers, live)
-
-
-async def send_whole(status: int, body: bytes, down: Downstream, headers: Headers, live: Live) -> None:
-    """Answer with a body that is there already."""
+async def _send_whole(status: int, headers: Headers, body: bytes, live: Live) -> None:
     live.exchange.status = status
     live.exchange.bytes_out = len(body)
     live.exchange.first_byte_s = live.elapsed()
-    await down.answer(status, headers, body)
+    await live.down.answer(status, headers, body)
 
 
-async def relay_stream(
-    response: UpstreamResponse, meter: Meter, down: Downstream, headers: Headers, live: Live, *, write_stall_s: float
-) -> None:
-    """Pass an answer on as it arrives.
-
-    Raises UpstreamError when the provider breaks off, ConnectionError when nobody is there to read. A caller who stops
-    reading stops the provider, and after `write_stall_s` loses the answer.
-    """
-    exchange = live.exchange
-    now, write, feed, next_chunk = live.now, down.write, meter.feed, response.next_chunk
+async def _stream(response: UpstreamResponse, meter: Meter, live: Live, headers: Headers) -> None:
+    """Write each chunk at once. A caller who stops reading stops the provider, and in the end loses the answer."""
+    exchange, now = live.exchange, live.now
+    write, feed, next_chunk = live.down.write, meter.feed, response.next_chunk
+    write_stall_s = live.parts.settings.timeouts.write_stall_s or NEVER
     exchange.status = response.status
     live.late = READER_STALLED
-    await down.start(response.status, headers)
+    await live.down.start(response.status, headers)
     while chunk := await next_chunk():
         passed = feed(chunk)
         if passed:
@@ -62,7 +82,16 @@ async def relay_stream(
             if not exchange.bytes_out:
                 exchange.first_byte_s = live.elapsed()
             exchange.bytes_out += len(passed)
+        elif meter.is_broken:
+            _check(meter)
     tail = meter.finish()
+    _check(meter)
     if tail:
         await write(tail)
         exchange.bytes_out += len(tail)
+
+
+def _check(meter: Meter) -> None:
+    """Break off when an answer that has to be unpacked cannot be: what was passed on is not all there is."""
+    if meter.is_broken and meter.decodes:
+        raise protocol_failure("the answer's content coding is broken", is_before_answer=False)

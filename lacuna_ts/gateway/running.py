@@ -12,10 +12,14 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from lacuna_ts.gateway.answers import DRAINING
 from lacuna_ts.terms import Exchange, Outcome, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from lacuna_ts.gateway.downstream import Downstream
+    from lacuna_ts.gateway.parts import Parts
 
 _log = logging.getLogger(__name__)
 
@@ -30,23 +34,27 @@ class Ending:
 
     outcome: Outcome
     refusal: Refusal | None
-    upstream_error: str = ""
 
 
 BODY_STALLED: Final = Ending("timed_out", Refusal("bad_request", "The request body stopped arriving."))
 READER_STALLED: Final = Ending("caller_left", None)
-STOPPING: Final = Ending("drained", Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0))
+STOPPING: Final = Ending("drained", DRAINING)
 
 
 class Live:
-    """One running exchange, as the watcher sees it."""
+    """One exchange under way: its record, the caller's connection, and the parts that it is served with."""
 
     __slots__ = (
-        "began", "checked_at", "confirmed_at", "deadline", "ending", "exchange", "late", "now", "recheck", "task",
+        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "late", "now", "parts",
+        "recheck", "task",
     )  # fmt: skip
 
-    def __init__(self, exchange: Exchange, task: asyncio.Task[object], now: Callable[[], float]) -> None:
+    def __init__(
+        self, exchange: Exchange, down: Downstream, parts: Parts, task: asyncio.Task[object], now: Callable[[], float]
+    ) -> None:
         self.exchange = exchange
+        self.down = down
+        self.parts = parts
         self.task = task
         self.now = now  # the loop's clock, seconds
         self.began = now()
@@ -85,10 +93,18 @@ class Running:
     def __len__(self) -> int:
         return len(self._live)
 
-    def enter(self, exchange: Exchange, task: asyncio.Task[object]) -> Live:
-        """Take note of a new exchange."""
-        live = self._live[exchange.id] = Live(exchange, task, asyncio.get_running_loop().time)
+    def enter(self, exchange: Exchange, down: Downstream, parts: Parts) -> Live:
+        """Take note of a new exchange, led by the current task."""
+        task = asyncio.current_task()
+        assert task is not None
+        live = self._live[exchange.id] = Live(exchange, down, parts, task, asyncio.get_running_loop().time)
         return live
+
+    def serve_with(self, parts: Parts) -> None:
+        """Let what is under way be checked again by the rules of newer parts; it is finished by the older ones."""
+        for live in self._live.values():
+            live.parts = parts
+            live.checked_at = 0.0
 
     def leave(self, exchange: Exchange) -> None:
         """Forget an exchange that is closed."""
@@ -121,7 +137,7 @@ class Running:
                 continue
             try:
                 ending = await live.recheck()
-            except Exception:  # a re-check that breaks must not leave a stream running unchecked
+            except Exception:  # noqa: BLE001 - a re-check that breaks must not leave a stream running unchecked
                 _log.exception("re-check failed")
                 ending = Ending("revoked", Refusal("identity_unavailable", "Who you are could not be confirmed again."))
             if ending is not None:

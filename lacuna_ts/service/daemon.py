@@ -102,6 +102,7 @@ class Daemon:
         if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
             _log.warning("changes of `listen` and `tailnet` take effect after a restart")
         self.parts = parts
+        self._lasting.running.serve_with(parts)
         self._settings = settings
         self._lasting.meters.reloaded(is_success=True)
         _log.info("the configuration was reloaded")

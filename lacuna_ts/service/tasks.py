@@ -39,7 +39,7 @@ async def _keep_alive(name: str, work: Callable[[], Coroutine[object, object, No
             await work()
         except asyncio.CancelledError:
             raise
-        except Exception:  # the daemon goes on, and says so
+        except Exception:  # noqa: BLE001 - the daemon goes on, and says so
             _log.exception("background task %s broke; it is begun again", name)
             await asyncio.sleep(_RESTART_AFTER_S)
         else:

@@ -221,7 +221,8 @@ class StandInTailscaled(LocalApiServer):
             case "whois", "", "":
                 return await self._whois(params)
             case "status", "", "":
-                return Reply(200, _json(self.status_json()), "application/json")
+                peers = {} if params.get("peers") == "false" else {"Peer": self._peers_json()}
+                return Reply(200, _json(self.status_json() | peers), "application/json")
             case "serve-config", "", "":
                 return Reply(200, _json(self.serve_config), "application/json")
             case "cert", "/", domain:
@@ -270,6 +271,19 @@ class StandInTailscaled(LocalApiServer):
             "CertDomains": self.cert_domains or None,
             "Peer": None,
             "User": {str(own.user_id): {"ID": own.user_id, "LoginName": own.login, "DisplayName": own.display_name}},
+        }
+
+    def _peers_json(self) -> dict[str, Any]:
+        peers = {node.id: node for node in self._nodes.values() if node is not self.own}
+        return {
+            f"nodekey:{node.id:064x}": {
+                "ID": node.stable_id,
+                "HostName": node.name,
+                "DNSName": f"{node.name}.{node.suffix}.",
+                "TailscaleIPs": list(node.addresses),
+                "UserID": node.user_id,
+            }
+            for node in peers.values()
         }
 
     async def _whois(self, params: Mapping[str, str]) -> Reply:

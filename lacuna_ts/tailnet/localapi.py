@@ -22,7 +22,7 @@ import msgspec
 from lacuna_ts.errors import IdentityUnavailable, UnknownPeer
 from lacuna_ts.tailnet.abilities import Abilities, abilities_of
 from lacuna_ts.tailnet.credentials import Credentials, peer_credentials
-from lacuna_ts.tailnet.notify import Notify, Status, read_notify, read_status
+from lacuna_ts.tailnet.notify import Notify, Status, address_in, read_notify, read_status
 from lacuna_ts.tailnet.wire import Answer, LineStream, Wire, WireError, request_bytes
 from lacuna_ts.terms import printable
 
@@ -106,6 +106,13 @@ class LocalApi:
     async def status(self, timeout_s: float = STATUS_TIMEOUT_S) -> Status:
         """How the node is, without its peers. Raises IdentityUnavailable."""
         return read_status(await self._body("/localapi/v0/status?peers=false", timeout_s, MAX_STATUS_BYTES))
+
+    async def address_of(self, name: str) -> str | None:
+        """An address of the peer called `name`, None when there is none. Lists the whole tailnet: not for the hot path.
+
+        Raises IdentityUnavailable.
+        """
+        return address_in(await self._body("/localapi/v0/status", STATUS_TIMEOUT_S, MAX_LINE_BYTES), name)
 
     async def whois(
         self, addr: str, *, proto: str | None = None, dst_ip: str | None = None, svc_name: str | None = None

@@ -24,7 +24,6 @@ class SelfNode(msgspec.Struct, rename="pascal"):
     id: str = msgspec.field(name="ID", default="")
     user_id: int = msgspec.field(name="UserID", default=0)
     dns_name: str = msgspec.field(name="DNSName", default="")
-    host_name: str = ""
     tags: list[str] | None = None
     key_expiry: dt.datetime | None = None
     expired: bool = False
@@ -57,6 +56,20 @@ class Status(msgspec.Struct, rename="pascal"):
     cert_domains: list[str] | None = None
     health: list[str] | None = None
     user: dict[str, Profile] | None = None
+
+
+class Peer(msgspec.Struct, rename="pascal"):
+    """A node of the tailnet, in the answer to `status`."""
+
+    dns_name: str = msgspec.field(name="DNSName", default="")
+    host_name: str = ""
+    tailscale_ips: list[str] | None = msgspec.field(name="TailscaleIPs", default=None)
+
+
+class Peers(msgspec.Struct, rename="pascal"):
+    """The answer to `status`, as far as it is about peers."""
+
+    peer: dict[str, Peer] | None = None
 
 
 _NOTHING: Final = msgspec.Raw()
@@ -110,6 +123,7 @@ def _is_said(raw: msgspec.Raw) -> bool:
 
 
 _read_status: Final = msgspec.json.Decoder(Status).decode
+_read_peers: Final = msgspec.json.Decoder(Peers).decode
 _read_notify: Final = msgspec.json.Decoder(Notify).decode
 _read_services: Final = msgspec.json.Decoder(list[dict[str, list[str] | None]]).decode
 
@@ -121,6 +135,24 @@ def read_status(body: bytes) -> Status:
     except (ValueError, RecursionError) as problem:
         msg = "tailscaled's status could not be read."
         raise IdentityUnavailable(msg) from problem
+
+
+def address_in(body: bytes, name: str) -> str | None:
+    """The first address of the node called `name` (short or full) in a status with peers, None when there is none.
+
+    Raises IdentityUnavailable when it is no status.
+    """
+    wanted = name.rstrip(".").lower()
+    try:
+        peers = _read_peers(body).peer or {}
+    except (ValueError, RecursionError) as problem:
+        msg = "tailscaled's status could not be read."
+        raise IdentityUnavailable(msg) from problem
+    for peer in peers.values():
+        full = peer.dns_name.rstrip(".").lower()
+        if wanted in {full, full.partition(".")[0]} and peer.tailscale_ips:
+            return peer.tailscale_ips[0]
+    return None
 
 
 def read_notify(line: bytes) -> Notify:

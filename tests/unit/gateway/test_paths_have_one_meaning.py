@@ -39,7 +39,7 @@ def meaning(method: str, path: str) -> str:
         ("POST", "//v1/messages", "nothing"),
         ("POST", "/v1/messages/", "nothing"),
         ("POST", "/v1/messagesx", "nothing"),
-        ("POST", "/V1/messages", "nothing"),
+        ("POST", "/V1/messages", "anthropic_messages generate V1 /v1/messages"),
         ("POST", "/v1/%6dessages", "nothing"),
         ("POST", "/v1/messages;x=1", "nothing"),
         ("POST", "/api/v1/messages", "nothing"),
