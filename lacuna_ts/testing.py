@@ -1,4 +1,4 @@
-"""The published test kit: a stand-in tailscaled, a stand-in provider and a builder of callers, for tests of and around this gateway.
+"""The published test kit, for tests of and around this gateway: a stand-in tailscaled and provider, made-up callers.
 
 async with StandInTailscaled(tmp_path / "tailscaled.sock") as tailscaled:
     alice = tailscaled.add_node("100.64.0.7", login="alice@example.com")

@@ -124,7 +124,7 @@ class Door(web.Server):
 
 class _AiohttpDownstream:
     __slots__ = (
-        "_request", "_stream", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers", "response",
+        "_request", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers", "response",
         "target", "version", "via",
     )  # fmt: skip
 

@@ -59,7 +59,7 @@ def not_ready_because(parts: Parts) -> list[str]:
 
 
 async def answer_unknown(live: Live, path: str, knock: Knock, refusal: Refusal) -> Refusal | None:
-    """Answer somebody for whom tailscaled does not vouch: with metrics, where the file gives them to local processes."""
+    """Answer somebody for whom tailscaled does not vouch: with metrics, where the file lets local processes."""
     parts, down = live.parts, live.down
     if path != "/metrics" or down.method != "GET" or not down.connection.is_local_process:
         return refusal

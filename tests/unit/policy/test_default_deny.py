@@ -85,7 +85,14 @@ def test_what_capabilities_open(build, caps, expected):
 
 def test_a5_bad_entries_leave_good_ones(build):
     """A5: of four entries, the two that cannot be read give nothing, and are named."""
-    caps = {GRANTS: [{"providers": ["p"]}, ["something-bad"], {"providers": ["secondprovider"]}, {"models": {"m": {"x": 1}}}]}
+    caps = {
+        GRANTS: [
+            {"providers": ["p"]},
+            ["something-bad"],
+            {"providers": ["secondprovider"]},
+            {"models": {"m": {"x": 1}}},
+        ]
+    }
     rights = rights_of(build.caller(caps=caps), LocalPolicy())
     assert [grant.providers.patterns[0].text for grant in rights.grants] == ["p", "secondprovider"]
     assert [grant.origin for grant in rights.grants] == [f"tailnet policy: {GRANTS}[0]", f"tailnet policy: {GRANTS}[2]"]
@@ -130,23 +137,33 @@ def test_a4_labels_merge_and_union(build):
     assert rights.labels == {"team": "infra,platform", "env": "production"}
     assert len(rights.problems) == 1
     table = build.table(build.provider("p", labels={"env": "test", "cost": "1"}))
-    assert decide(build.question(rights, "m"), table).labels == {"team": "infra,platform", "env": "production", "cost": "1"}
+    assert decide(build.question(rights, "m"), table).labels == {
+        "team": "infra,platform",
+        "env": "production",
+        "cost": "1",
+    }
 
 
 def test_roles(build):
     """Roles are a set; any grant implies user and nothing implies admin."""
+
     def roles(caps):
         return rights_of(build.caller(caps=caps), LocalPolicy()).roles
 
     assert roles({}) == frozenset()
     assert roles({GRANTS: [{}]}) == {"user"}
-    assert roles({ROLE: [{"role": "admin"}, {"role": "metrics"}, {"role": "root"}, {"rôle": "admin"}]}) == {"admin", "metrics"}
+    assert roles({ROLE: [{"role": "admin"}, {"role": "metrics"}, {"role": "root"}, {"rôle": "admin"}]}) == {
+        "admin",
+        "metrics",
+    }
     assert roles({APERTURE: [{"role": "admin", "read_metrics": True}]}) == {"admin", "metrics"}
 
 
 def test_union_of_tailnet_and_file(build):
     """What the tailnet gives and what the file gives add up, under every configured prefix."""
-    local = _local(build, ["alice@example.com"], {GRANTS: [{"providers": ["q"]}]}, prefixes=("flare.io/cap/lacuna", "x.io/c"))
+    local = _local(
+        build, ["alice@example.com"], {GRANTS: [{"providers": ["q"]}]}, prefixes=("flare.io/cap/lacuna", "x.io/c")
+    )
     caller = build.caller(caps={"x.io/c/grants": [{"providers": ["p"]}]})
     table = build.table(build.provider("p"), build.provider("q"), build.provider("r"))
     assert usable_providers(rights_of(caller, local), table, "") == ("p", "q")
@@ -160,7 +177,9 @@ def test_guests_and_the_own_node(build):
     everybody = _local(build, ["*", "guest@other.com", "*@other.com"], {GRANTS: [{}]})
     turned_away = rights_of(guest, everybody)
     assert (_answer(build, turned_away), turned_away.roles) == ("shared_in", frozenset())
-    assert _answer(build, rights_of(guest, _local(build, ["autogroup:shared"], {GRANTS: [{"providers": ["p"]}]}))) == "yes"
+    assert (
+        _answer(build, rights_of(guest, _local(build, ["autogroup:shared"], {GRANTS: [{"providers": ["p"]}]}))) == "yes"
+    )
     own = build.caller(is_self=True)
     assert _answer(build, rights_of(own, everybody)) == "no_grant"
     assert _answer(build, rights_of(own, _local(build, ["self"], {GRANTS: [{}]}))) == "yes"

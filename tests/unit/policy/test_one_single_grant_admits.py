@@ -56,13 +56,18 @@ def test_lacunas_table(build, grants, provider, model, client, expected):
     """Each row is decided as documented, by the grant alone and by the whole decision."""
     rights = build.rights(*grants)
     assert any(grant.allows(provider, model, client) for grant in rights.grants) is expected
-    outcome = decide(build.question(rights, model, named=provider, client=client), build.table(build.provider(provider)))
+    outcome = decide(
+        build.question(rights, model, named=provider, client=client), build.table(build.provider(provider))
+    )
     assert isinstance(outcome, Plan) is expected
 
 
 def test_providers_own_capability_binds(build):
     """What the provider excludes, no grant opens; what it allows, still needs a grant."""
     table = build.table(build.provider("anthropic", models={"claude-*": {}}))
-    assert decide(build.question(build.rights({"models": {"*": {}}}), "gpt-4o", named="anthropic"), table).code == "provider_denied"
+    assert (
+        decide(build.question(build.rights({"models": {"*": {}}}), "gpt-4o", named="anthropic"), table).code
+        == "provider_denied"
+    )
     rights = build.rights({"models": {"claude-opus-*": {}}})
     assert decide(build.question(rights, "claude-haiku-4-5", named="anthropic"), table).code == "model_not_granted"

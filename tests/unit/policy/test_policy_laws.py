@@ -102,7 +102,9 @@ def test_listings_promise_and_hide_nothing(build, world, aliases, held, named, c
     rights = build.rights(*held)
     dialects = ("openai_chat", "anthropic_messages")
     listed = {row.name for row in models_for(rights, table, client, named)}
-    exact = {text for said in (*held, *filter(None, world)) for text in said.get("models", {}) if not set(text) & set("*?[")}
+    exact = {
+        text for said in (*held, *filter(None, world)) for text in said.get("models", {}) if not set(text) & set("*?[")
+    }
     names = exact | {name for said in world if said for name in said["listed"]} | set(aliases)
     for name in names | listed:
         plans = [decide(build.question(rights, name, named=named, client=client, dialect=d), table) for d in dialects]
@@ -164,7 +166,8 @@ def _expected(world, aliases, held, asked):
         and _any(providers[p]["models"], m)
         and _any(providers[p]["user_agents"], client)
         and any(
-            _any(g.get("providers"), p) and _any(g.get("models"), m) and _any(g.get("user_agents"), client) for g in held
+            _any(g.get("providers"), p) and _any(g.get("models"), m) and _any(g.get("user_agents"), client)
+            for g in held
         )
     }
 
