@@ -80,7 +80,7 @@ def test_what_capabilities_open(build, caps, expected):
     assert _answer(build, rights) == expected
     if expected != "yes":
         table = build.table(build.provider("p", listed=("m",)))
-        assert models_for(rights, table, "") == ()
+        assert "m" not in {row.name for row in models_for(rights, table, "")}
 
 
 def test_a5_bad_entries_leave_good_ones(build):
