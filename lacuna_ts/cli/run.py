@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import resource
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lacuna_ts.config.settings import Settings
 
 _PR_SET_DUMPABLE: Final = 4
+_MANY_FILES: Final = 65_536
 
 
 @click.command("run", short_help="the daemon")
@@ -102,11 +104,16 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 def harden() -> None:
-    """Keep keys out of core dumps and from other processes, and take all the file descriptors that we may have."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Keep keys out of core dumps and from other processes, and take all the file descriptors that we may have.
+
+    Where a sandbox forbids a part of this, it has seen to it by itself: the systemd unit does.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
-        hard = max(soft, 65_536)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # two descriptors a stream: the usual 1,024 are soon gone
+        hard = max(soft, _MANY_FILES)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # two for each stream: the usual 1,024 are soon gone
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
