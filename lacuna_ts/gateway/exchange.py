@@ -22,7 +22,7 @@ from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import EVENT_STREAM, pass_on
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
-from lacuna_ts.gateway.running import BODY_STALLED, NEVER, Ending
+from lacuna_ts.gateway.running import BODY_STALLED, NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
 
@@ -50,6 +51,7 @@ async def lead(down: Downstream, parts: Parts) -> None:
         refusal = await _until_refused(live)
         if refusal is not None:
             exchange.refusal = refusal.code
+            live.deadline = NEVER
             await _say(refusal, live)
     except ConnectionError:
         exchange.outcome = "caller_left"
@@ -99,6 +101,7 @@ async def _converse(live: Live) -> Refusal | None:
     path = without_base(knock.path, parts.settings.base_path)
     if own_pages.is_for_anybody(down.method, path):
         exchange.operation = own_pages.OWN
+        live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         await own_pages.answer_anybody(live, path)
         return None
     if parts.running.is_draining:
@@ -121,10 +124,12 @@ async def _converse(live: Live) -> Refusal | None:
         return _nothing_here(down.method, path)
     if isinstance(here, OwnRoute):
         exchange.operation = own_pages.OWN
+        live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await own_pages.answer(live, here.path, knock, rights)
     exchange.client = parts.clients.classify(knock.text(b"user-agent") if b"user-agent" in knock.headers else None)
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
     if here.match.operation in {"list_models", "get_model"}:
+        live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await answer_listing(live, here, rights)
     return await _ask(live, here, knock, rights)
 
@@ -141,6 +146,11 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     )
     live.deadline = NEVER
     complete_at = live.now()
+    if complete_at - live.began > KNOWN_FOR_S:
+        now_allowed = await _rights_by_now(live)
+        if isinstance(now_allowed, Refusal):
+            return now_allowed
+        parts, rights, complete_at = live.parts, now_allowed, live.now()
     asked = here.dialect.read_request(here.match, body)
     del body
     exchange.requested_model = asked.model
@@ -186,6 +196,16 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     finally:
         exchange.usage = meter.usage()
         response.release()
+
+
+async def _rights_by_now(live: Live) -> Rights | Refusal:
+    """Who the caller is and what they may do, asked again for a request that was long on its way."""
+    seen = await live.down.connection.resolve(live.parts.identifier, live.down.raw_headers)
+    if isinstance(seen, Refusal):
+        return seen
+    live.exchange.caller, rights = seen, live.parts.rights.of(seen)
+    live.confirmed_at = live.checked_at = live.now()
+    return blocked(rights.blocked) if rights.blocked is not None else rights
 
 
 async def _still_allowed(live: Live, judged_by: Parts, question: Question) -> Ending | None:

@@ -74,8 +74,8 @@ class Live:
         return self.now() - self.began
 
     def end(self, ending: Ending) -> None:
-        """End the exchange from outside, once."""
-        if self.ending is None:
+        """End the exchange from outside, once; one that is written down already is only finishing its last bytes."""
+        if self.ending is None and not self.exchange.is_closed:
             self.ending = ending
             self.task.cancel()
 
@@ -87,6 +87,7 @@ class Running:
         self._live: dict[str, Live] = {}
         self._checks: set[asyncio.Task[None]] = set()
         self.is_draining = False
+        self._gives_up = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -104,7 +105,7 @@ class Running:
         """Let what is under way be checked again by the rules of newer parts; it is finished by the older ones."""
         for live in self._live.values():
             live.parts = parts
-            live.checked_at = 0.0
+            live.checked_at = -NEVER
 
     def leave(self, exchange: Exchange) -> None:
         """Forget an exchange that is closed."""
@@ -131,26 +132,25 @@ class Running:
                 check.add_done_callback(self._checks.discard)
 
     async def _recheck(self, due: list[Live]) -> None:
-        """Ask again for each; answers for one node are shared by the identifier, so this is one question a node."""
-        for live in due:
-            if live.recheck is None:
-                continue
-            try:
-                ending = await live.recheck()
-            except Exception:  # noqa: BLE001 - a re-check that breaks must not leave a stream running unchecked
-                _log.exception("re-check failed")
-                ending = Ending("revoked", Refusal("identity_unavailable", "Who you are could not be confirmed again."))
-            if ending is not None:
-                live.end(ending)
+        """Ask again for each, at the same time: a tailscaled that hangs must not let one stream wait for another.
+
+        Answers for one node are shared by the identifier, so this is one question a node.
+        """
+        await asyncio.gather(*map(_check_again, due))
+
+    def refuse_new(self) -> None:
+        """From now on, let nothing new begin."""
+        self.is_draining = True
 
     def give_up(self) -> None:
-        """End a drain now, and everything with it."""
+        """End a drain, that has begun or is about to, now, and everything with it."""
+        self._gives_up = True
         self._idle.set()
 
     async def drain(self, timeout_s: float) -> int:
         """Let everything finish, for at most `timeout_s`; then end the rest. Returns how many had to be ended."""
-        self.is_draining = True
-        if self._live:
+        self.refuse_new()
+        if self._live and not self._gives_up:
             self._idle.clear()
             try:
                 async with asyncio.timeout(timeout_s):
@@ -163,3 +163,15 @@ class Running:
         if rest:
             await asyncio.wait([live.task for live in rest], timeout=2.0)
         return len(rest)
+
+
+async def _check_again(live: Live) -> None:
+    if live.recheck is None:
+        return
+    try:
+        ending = await live.recheck()
+    except Exception:  # noqa: BLE001 - a re-check that breaks must not leave a stream running unchecked
+        _log.exception("re-check failed")
+        ending = Ending("revoked", Refusal("identity_unavailable", "Who you are could not be confirmed again."))
+    if ending is not None:
+        live.end(ending)

@@ -51,8 +51,10 @@ class Daemon:
             self._lasting.tailnet,
             lambda: self.parts,
             local_callers=settings.tailnet.local_callers,
+            on_change=self._tell,
         )
         self._tasks = Tasks()
+        self._followers = Tasks()
         self._stop = asyncio.Event()
         self._exit_code = 0
 
@@ -63,12 +65,12 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         tailnet = self._lasting.tailnet
-        tailnet.subscribe(lambda _: self._notifier.status(self._status()))
+        tailnet.subscribe(lambda _: self._tell())
         try:
             await self.listeners.open_serve_sockets()
             self._tasks.spawn("tailnet", tailnet.run)
             self._tasks.spawn("running", self._lasting.running.watch)
-            self._tasks.spawn("listeners", self._follow)
+            self._followers.spawn("listeners", self._follow)
             if self._notifier.watchdog_every_s:
                 self._tasks.spawn("watchdog", self._ping)
             await self._first_word()
@@ -84,8 +86,10 @@ class Daemon:
 
     def stop(self) -> None:
         """Begin to stop; called again, stop without waiting for what is under way."""
+        running = self._lasting.running
         if self._stop.is_set():
-            self._lasting.running.give_up()
+            running.give_up()
+        running.refuse_new()
         self._stop.set()
 
     def reload(self) -> None:
@@ -98,6 +102,10 @@ class Daemon:
         except LacunaError as error:
             self._lasting.meters.reloaded(is_success=False)
             _log.error("the configuration was not reloaded, the old one stays: %s", error)
+            return
+        except Exception:  # noqa: BLE001 - what was asked for by a signal has nobody else to tell of our bug
+            self._lasting.meters.reloaded(is_success=False)
+            _log.exception("the configuration was not reloaded, the old one stays")
             return
         if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
             _log.warning("changes of `listen` and `tailnet` take effect after a restart")
@@ -129,6 +137,10 @@ class Daemon:
         self._exit_code = exit_code_for(error)
         self._stop.set()
 
+    def _tell(self) -> None:
+        if not self._stop.is_set():  # what is said last is that we are stopping
+            self._notifier.status(self._status())
+
     def _status(self) -> str:
         state = self.parts.tailnet.state
         if not state.is_reachable:
@@ -148,7 +160,9 @@ class Daemon:
         drain_s = self._settings.timeouts.drain_s or _DEFAULT_DRAIN_S
         running = self._lasting.running
         self._notifier.stopping(drain_s)
-        await self.listeners.stop_accepting()
+        running.refuse_new()
+        await self._followers.stop()  # or an address that comes now would be listened on
+        self.listeners.stop_accepting()
         if len(running):
             _log.info("stopping: waiting for %d running exchanges, at most %g s", len(running), drain_s)
         ended = await running.drain(drain_s)

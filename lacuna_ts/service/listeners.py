@@ -36,8 +36,17 @@ class Open:
 
     async def close(self) -> None:
         """Accept no more; idle connections are closed, busy ones after their answer."""
+        self.stop_accepting()
+        self._door.retire()
+
+    def stop_accepting(self) -> None:
+        """Accept no more; connections that are there may go on."""
         self._server.close()
-        self._door.pre_shutdown()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it accepts no more and nobody is left on it."""
+        return not self._server.is_serving() and not self._door.connections
 
     async def break_off(self) -> None:
         """End every connection that is left."""
@@ -55,8 +64,11 @@ class Listeners:
         parts: Callable[[], Parts],
         *,
         local_callers: LocalCallers,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_change` is called after a listener was opened."""
         self._parts = parts
+        self._on_change = on_change
         self._local_callers = local_callers
         self._sockets = [one for one in listen if isinstance(one, ServeListen)]
         self._open: list[Open] = []
@@ -89,7 +101,9 @@ class Listeners:
         )
         server = await asyncio.get_running_loop().create_server(door, sock=sock, backlog=BACKLOG)
         opened = Open(server, door)
+        self._open = [one for one in self._open if not one.is_over]  # of addresses that were ours once
         self._open.append(opened)
+        asyncio.get_running_loop().call_soon(self._on_change)
         return opened
 
     def _door(self, facts: ListenerFacts) -> Door:
@@ -115,10 +129,10 @@ class Listeners:
             hosts = by_port[port] = allowed_hosts(state, parts.settings.tailnet.public_url, [port])
         return hosts
 
-    async def stop_accepting(self) -> None:
-        """Close the listening sockets; connections that are busy go on."""
+    def stop_accepting(self) -> None:
+        """Close the listening sockets. Who is connected is still answered: readiness, and that we are stopping."""
         for opened in self._open:
-            await opened.close()
+            opened.stop_accepting()
         for one in self._sockets:
             remove_socket(one.path)
 
