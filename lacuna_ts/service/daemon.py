@@ -65,10 +65,13 @@ class Daemon:
         tailnet = self._lasting.tailnet
         tailnet.subscribe(lambda _: self._notifier.status(self._status()))
         try:
+            self.listeners.tls.read_files()()
             await self.listeners.open_serve_sockets()
             self._tasks.spawn("tailnet", tailnet.run)
             self._tasks.spawn("running", self._lasting.running.watch)
             self._tasks.spawn("listeners", self._follow)
+            if self.listeners.tls.orders is not None:
+                self._tasks.spawn("certificates", self.listeners.tls.orders.run)
             if self._notifier.watchdog_every_s:
                 self._tasks.spawn("watchdog", self._ping)
             await self._first_word()
@@ -94,6 +97,7 @@ class Daemon:
             return
         try:
             settings = self._read_again()
+            show_certificates = self.listeners.tls.read_files()
             parts = assemble(settings, self._lasting)
         except LacunaError as error:
             self._lasting.meters.reloaded(is_success=False)
@@ -102,6 +106,9 @@ class Daemon:
         if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
             _log.warning("changes of `listen` and `tailnet` take effect after a restart")
         self.parts = parts
+        show_certificates()
+        if self.listeners.tls.orders is not None:
+            self.listeners.tls.orders.look_again()
         self._lasting.running.serve_with(parts)
         self._settings = settings
         self._lasting.meters.reloaded(is_success=True)
@@ -112,9 +119,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WORD_S):
                 while not self._stop.is_set():
-                    if self.parts.tailnet.state.is_running and (
-                        self.listeners.followers.open_at or not self.listeners.ports
-                    ):
+                    if self.parts.tailnet.state.is_running and self.listeners.is_complete:
                         return
                     await asyncio.sleep(_LOOK_S)
 
@@ -136,7 +141,11 @@ class Daemon:
         if not state.is_running:
             return f"waiting for tailscale to run (it is {state.backend_state})"
         places = ", ".join(f"{ip} port {port}" for ip, port in self.listeners.followers.open_at)
-        return f"serving on {places}" if places else "serving behind tailscale serve"
+        orders = self.listeners.tls.orders
+        missing = f"; {orders.problems[0]}" if orders is not None and orders.problems else ""
+        if not places and self.listeners.ports:
+            return f"not listening yet{missing}"
+        return (f"serving on {places}" if places else "serving behind tailscale serve") + missing
 
     async def _ping(self) -> None:
         every = self._notifier.watchdog_every_s
