@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
+from lacuna_ts.service.control import Control
+from lacuna_ts.service.health import health
 from lacuna_ts.service.listeners import Listeners, exit_code_for
 from lacuna_ts.service.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lacuna_ts.config.settings import Settings
     from lacuna_ts.gateway.parts import Parts
@@ -39,8 +42,12 @@ class Daemon:
         socket_path: str,
         notifier: Notifier,
         read_again: Callable[[], Settings] | None = None,
+        control_directory: Path | None = None,
     ) -> None:
-        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none."""
+        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none.
+
+        `control_directory` is where the control socket is put; without it there is none.
+        """
         self._settings = settings
         self._read_again = read_again
         self._notifier = notifier
@@ -52,6 +59,9 @@ class Daemon:
             lambda: self.parts,
             local_callers=settings.tailnet.local_callers,
         )
+        started_at = self.parts.now()
+        questions = {"health": lambda: health(self.parts, self.listeners, started_at=started_at)}
+        self._control = None if control_directory is None else Control(control_directory, questions)
         self._tasks = Tasks()
         self._stop = asyncio.Event()
         self._exit_code = 0
@@ -67,6 +77,8 @@ class Daemon:
         try:
             self.listeners.tls.read_files()()
             await self.listeners.open_serve_sockets()
+            if self._control is not None:
+                await self._control.open()
             self._tasks.spawn("tailnet", tailnet.run)
             self._tasks.spawn("running", self._lasting.running.watch)
             self._tasks.spawn("listeners", self._follow)
@@ -164,6 +176,8 @@ class Daemon:
         if ended:
             _log.warning("stopped with %d exchanges unfinished", ended)
         await self._tasks.stop()
+        if self._control is not None:
+            await self._control.close()
         await self.listeners.break_off()
         await self._lasting.upstream.close()
         self._lasting.api.close()

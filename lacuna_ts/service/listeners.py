@@ -129,6 +129,11 @@ class Listeners:
         return hosts
 
     @property
+    def serve_paths(self) -> tuple[str, ...]:
+        """The unix sockets for `tailscale serve`."""
+        return tuple(one.path for one in self._sockets)
+
+    @property
     def is_complete(self) -> bool:
         """Whether every tailnet port is open somewhere."""
         return {port for _, port in self.followers.open_at} >= set(self.ports)
