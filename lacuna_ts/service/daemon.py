@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
+from lacuna_ts.service.control import Control
+from lacuna_ts.service.health import health
 from lacuna_ts.service.listeners import Listeners, exit_code_for
 from lacuna_ts.service.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lacuna_ts.config.settings import Settings
     from lacuna_ts.gateway.parts import Parts
@@ -39,8 +42,12 @@ class Daemon:
         socket_path: str,
         notifier: Notifier,
         read_again: Callable[[], Settings] | None = None,
+        control_directory: Path | None = None,
     ) -> None:
-        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none."""
+        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none.
+
+        `control_directory` is where the control socket is put; without it there is none.
+        """
         self._settings = settings
         self._read_again = read_again
         self._notifier = notifier
@@ -53,6 +60,9 @@ class Daemon:
             local_callers=settings.tailnet.local_callers,
             on_change=self._tell,
         )
+        started_at = self.parts.now()
+        questions = {"health": lambda: health(self.parts, self.listeners, started_at=started_at)}
+        self._control = None if control_directory is None else Control(control_directory, questions)
         self._tasks = Tasks()
         self._followers = Tasks()
         self._stop = asyncio.Event()
@@ -67,10 +77,15 @@ class Daemon:
         tailnet = self._lasting.tailnet
         tailnet.subscribe(lambda _: self._tell())
         try:
+            self.listeners.tls.read_files()()
             await self.listeners.open_serve_sockets()
+            if self._control is not None:
+                await self._control.open()
             self._tasks.spawn("tailnet", tailnet.run)
             self._tasks.spawn("running", self._lasting.running.watch)
             self._followers.spawn("listeners", self._follow)
+            if self.listeners.tls.orders is not None:
+                self._tasks.spawn("certificates", self.listeners.tls.orders.run)
             if self._notifier.watchdog_every_s:
                 self._tasks.spawn("watchdog", self._ping)
             await self._first_word()
@@ -98,6 +113,7 @@ class Daemon:
             return
         try:
             settings = self._read_again()
+            show_certificates = self.listeners.tls.read_files()
             parts = assemble(settings, self._lasting)
         except LacunaError as error:
             self._lasting.meters.reloaded(is_success=False)
@@ -110,6 +126,9 @@ class Daemon:
         if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
             _log.warning("changes of `listen` and `tailnet` take effect after a restart")
         self.parts = parts
+        show_certificates()
+        if self.listeners.tls.orders is not None:
+            self.listeners.tls.orders.look_again()
         self._lasting.running.serve_with(parts)
         self._settings = settings
         self._lasting.meters.reloaded(is_success=True)
@@ -120,9 +139,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WORD_S):
                 while not self._stop.is_set():
-                    if self.parts.tailnet.state.is_running and (
-                        self.listeners.followers.open_at or not self.listeners.ports
-                    ):
+                    if self.parts.tailnet.state.is_running and self.listeners.is_complete:
                         return
                     await asyncio.sleep(_LOOK_S)
 
@@ -148,7 +165,11 @@ class Daemon:
         if not state.is_running:
             return f"waiting for tailscale to run (it is {state.backend_state})"
         places = ", ".join(f"{ip} port {port}" for ip, port in self.listeners.followers.open_at)
-        return f"serving on {places}" if places else "serving behind tailscale serve"
+        orders = self.listeners.tls.orders
+        missing = f"; {orders.problems[0]}" if orders is not None and orders.problems else ""
+        if not places and self.listeners.ports:
+            return f"not listening yet{missing}"
+        return (f"serving on {places}" if places else "serving behind tailscale serve") + missing
 
     async def _ping(self) -> None:
         every = self._notifier.watchdog_every_s
@@ -169,6 +190,8 @@ class Daemon:
         if ended:
             _log.warning("stopped with %d exchanges unfinished", ended)
         await self._tasks.stop()
+        if self._control is not None:
+            await self._control.close()
         await self.listeners.break_off()
         await self._lasting.upstream.close()
         self._lasting.api.close()

@@ -117,6 +117,7 @@ class House:
         path.write_text(json.dumps(self.config()))
         env = dict(os.environ)
         env["LACUNA_TS_TAILSCALED_SOCKET"] = str(self.folder / "ts.sock")
+        env["RUNTIME_DIRECTORY"] = str(self.folder / "run")
         env["NOTIFY_SOCKET"] = str(self.folder / "notify")
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
