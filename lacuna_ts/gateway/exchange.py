@@ -29,6 +29,7 @@ from lacuna_ts.policy.refusals import blocked
 from lacuna_ts.terms import DialectId, Exchange, Refusal
 
 if TYPE_CHECKING:
+    from lacuna_ts.dialects.base import Asked
     from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.gateway.running import Live
@@ -145,12 +146,12 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         on_wait=lambda: live.expect(parts.settings.timeouts.body_idle_s, BODY_STALLED),
     )
     live.deadline = NEVER
-    complete_at = live.now()
-    if complete_at - live.began > KNOWN_FOR_S:
+    live.heard_at = live.now()
+    if live.heard_at - live.began > KNOWN_FOR_S:
         now_allowed = await _rights_by_now(live)
         if isinstance(now_allowed, Refusal):
             return now_allowed
-        parts, rights, complete_at = live.parts, now_allowed, live.now()
+        parts, rights = live.parts, now_allowed
     asked = here.dialect.read_request(here.match, body)
     del body
     exchange.requested_model = asked.model
@@ -164,9 +165,15 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
     live.recheck = lambda: _still_allowed(live, parts, question)
 
+    return await _send(live, here, knock, asked)
+
+
+async def _send(live: Live, here: DialectRoute, knock: gate.Knock, asked: Asked) -> Refusal | None:
+    exchange, down, parts = live.exchange, live.down, live.parts
+
     # Say it in the provider's words.
-    provider = parts.providers[plan.provider]
-    outgoing = here.dialect.outgoing(here.match, asked, model=plan.upstream_model)
+    provider = parts.providers[exchange.provider]
+    outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
     request = provider.request(
         down.method,
         outgoing.path,
@@ -177,7 +184,7 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     )
     exchange.attempts = 1
     parts.meters.sent(exchange)
-    exchange.overhead_s = live.now() - complete_at
+    exchange.overhead_s = live.now() - live.heard_at
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -45,8 +46,8 @@ class Live:
     """One exchange under way: its record, the caller's connection, and the parts that it is served with."""
 
     __slots__ = (
-        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "late", "now", "parts",
-        "recheck", "task",
+        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "late", "now",
+        "parts", "recheck", "task",
     )  # fmt: skip
 
     def __init__(
@@ -56,12 +57,13 @@ class Live:
         self.down = down
         self.parts = parts
         self.task = task
-        self.now = now  # the loop's clock, seconds
+        self.now = now  # seconds; not the loop's clock, which stands still while one event is handled
         self.began = now()
-        self.deadline = NEVER  # loop time
+        self.heard_at = self.began  # when the question was complete
+        self.deadline = NEVER
         self.late: Ending = READER_STALLED  # what it means when the deadline passes
         self.ending: Ending | None = None
-        self.confirmed_at = self.checked_at = self.began  # loop time: tailscaled last vouched, was last asked
+        self.confirmed_at = self.checked_at = self.began  # when tailscaled last vouched, was last asked
         self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
 
     def expect(self, within_s: float | None, late: Ending) -> None:
@@ -83,7 +85,9 @@ class Live:
 class Running:
     """The exchanges under way. Entering and leaving never waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        """`now` is a clock that is never set, in seconds."""
+        self._now = now
         self._live: dict[str, Live] = {}
         self._checks: set[asyncio.Task[None]] = set()
         self.is_draining = False
@@ -98,7 +102,7 @@ class Running:
         """Take note of a new exchange, led by the current task."""
         task = asyncio.current_task()
         assert task is not None
-        live = self._live[exchange.id] = Live(exchange, down, parts, task, asyncio.get_running_loop().time)
+        live = self._live[exchange.id] = Live(exchange, down, parts, task, self._now)
         return live
 
     def serve_with(self, parts: Parts) -> None:
@@ -115,10 +119,9 @@ class Running:
 
     async def watch(self) -> None:
         """Look after everything that runs, until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            now = loop.time()
+            now = self._now()
             due = []
             for live in self._live.values():
                 if now > live.deadline:
