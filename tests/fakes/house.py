@@ -63,6 +63,7 @@ class House:
         self.process: asyncio.subprocess.Process | None = None
         self.notices: list[str] = []
         self._config = dict(config or {})
+        self._connections: list[Connection] = []
         self._starts_tailscaled = starts_tailscaled
         self._arguments = arguments
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -81,6 +82,8 @@ class House:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop everything; on failure, show the daemon's log."""
+        for connection in self._connections:
+            connection.close()
         await self.stop()
         await self.provider.stop()
         await self.tailscaled.stop()
@@ -172,7 +175,9 @@ class House:
 
     async def connect(self) -> Connection:
         """A connection as `tailscale serve` makes it."""
-        return Connection(*await asyncio.open_unix_connection(self.serve_path, limit=1 << 22))
+        connection = Connection(*await asyncio.open_unix_connection(self.serve_path, limit=1 << 22))
+        self._connections.append(connection)
+        return connection
 
     async def ask(
         self,
