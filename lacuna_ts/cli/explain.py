@@ -45,7 +45,9 @@ def command(
         settings = load_file(config, resolve_secrets=False).settings
         caller = _caller(who, groups, node, _cap_map(caps))
     except ConfigError as error:
-        fail(exit_code_of(error), "config", "; ".join(map(str, error.problems)), as_json=as_json)
+        if not as_json:
+            raise  # every problem on a line of its own
+        fail(exit_code_of(error), "config", "; ".join(map(str, error.problems)), as_json=True)
     except click.UsageError as error:
         if not as_json:
             raise

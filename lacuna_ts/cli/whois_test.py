@@ -50,7 +50,9 @@ def command(
     try:
         settings = load_file(config, resolve_secrets=False).settings
     except ConfigError as error:
-        fail(exit_code_of(error), "config", "; ".join(map(str, error.problems)), as_json=as_json)
+        if not as_json:
+            raise  # every problem on a line of its own
+        fail(exit_code_of(error), "config", "; ".join(map(str, error.problems)), as_json=True)
     socket_path = tailscaled_socket(settings.tailnet.socket, os.environ)
     try:
         caller, refusal = asyncio.run(_who(socket_path, address, settings))
