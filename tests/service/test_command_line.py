@@ -283,13 +283,8 @@ def test_version_with_commit() -> None:
     assert said.code == 0
     head = None
     if shutil.which("git") and (ROOT / ".git").exists():
-        done = subprocess.run(
-            ["git", "-C", ROOT, "-c", "safe.directory=*", "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
+        git = ["git", "-C", str(ROOT), "-c", "safe.directory=*", "rev-parse", "HEAD"]
+        done = subprocess.run(git, capture_output=True, text=True, timeout=20, check=False)
         head = done.stdout.strip() if done.returncode == 0 else None
     wanted = f"lacuna-ts {package.__version__}" + (f" (commit {head[:12]})" if head else "")
     assert said.out.strip() == wanted
