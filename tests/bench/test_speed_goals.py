@@ -26,7 +26,7 @@ def measured(scenario: str) -> dict[str, float]:
             check=True,
             timeout=100,
         )
-        [result] = json.loads(run.stdout)
+        result = json.loads(run.stdout)
         if result["value"] <= result["goal"]:
             break
     return result
