@@ -1,4 +1,4 @@
-"""Identity headers go nowhere: a provider that takes any header still sees none, doubled, padded or Connection-named."""
+"""Identity headers go nowhere: a provider that may be sent any header sees none of them, however they are written."""
 
 from __future__ import annotations
 
