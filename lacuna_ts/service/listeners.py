@@ -85,7 +85,8 @@ class Listeners:
         """Open the unix sockets for `tailscale serve`. Raises OSError, LookupError or ValueError, each with a fix."""
         for one in self._sockets:
             sock = serve_socket(one.path, one.mode, one.group)
-            door = self._door(ListenerFacts("serve", service=one.service or ""))
+            facts = ListenerFacts("serve", service=one.service or "", local_callers=self._local_callers)
+            door = self._door(facts)
             server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=BACKLOG)
             self._open.append(Open(server, door))
 
