@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from lacuna_ts.policy import refusals
 from lacuna_ts.policy.refusals import no_grant
 from lacuna_ts.policy.routing import Candidate, candidates, visible
-from lacuna_ts.terms import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from lacuna_ts.policy.grants import Grant
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
-    from lacuna_ts.terms import ProviderId
+    from lacuna_ts.terms import ProviderId, Refusal
 
 __all__ = ["Plan", "Question", "decide", "no_grant"]
 

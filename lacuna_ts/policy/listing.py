@@ -40,7 +40,7 @@ def named_models(
     """As `models_for`, one at a time."""
     rules = [rule for rule in _usable(rights, table, client) if _is_meant(rule, provider, dialect)]
     seen: set[str] = set()
-    for name, rule in _names(rules, rights, client):
+    for name, rule in _names(rules, rights):
         if name not in seen and not _is_alias(name, table, provider) and _is_open(rule, rights, client, name):
             seen.add(name)
             yield ListedModel(name, rule.id)
@@ -67,13 +67,13 @@ def _is_meant(rule: ProviderRule, provider: str | None, dialect: str | None) -> 
     return bool(rule.dialects) if dialect is None else dialect in rule.dialects
 
 
-def _names(rules: list[ProviderRule], rights: Rights, client: str) -> Iterator[tuple[str, ProviderRule]]:
+def _names(rules: list[ProviderRule], rights: Rights) -> Iterator[tuple[str, ProviderRule]]:
     """Names by the providers that have them, before names that only a grant knows and any provider might serve."""
     for rule in rules:
         for name in own_names(rule):
             yield name, rule
     for rule in rules:
-        for grant in rights.reach(rule, client).grants:
+        for grant in rights.at(rule):
             for one in grant.models:
                 if one.pattern.is_exact:
                     yield one.pattern.text, rule
