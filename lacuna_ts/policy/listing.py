@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lacuna_ts.dialects.base import ListedModel
-from lacuna_ts.policy.routing import own_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +69,7 @@ def _is_meant(rule: ProviderRule, provider: str | None, dialect: str | None) -> 
 def _names(rules: list[ProviderRule], rights: Rights) -> Iterator[tuple[str, ProviderRule]]:
     """Names by the providers that have them, before names that only a grant knows and any provider might serve."""
     for rule in rules:
-        for name in own_names(rule):
+        for name in rule.names:
             yield name, rule
     for rule in rules:
         for grant in rights.at(rule):
@@ -85,5 +84,4 @@ def _is_alias(name: str, table: ProviderTable, provider: str | None) -> bool:
 
 
 def _is_open(rule: ProviderRule, rights: Rights, client: str, model: str) -> bool:
-    models = rights.reach(rule, client).models
-    return models is not None and models.allow(model) and rule.named.allow(model)
+    return rule.named.allow(model) and rights.reach(rule, client).opens(model)

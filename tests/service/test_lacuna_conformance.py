@@ -229,7 +229,7 @@ def _best(value: str, *texts: str) -> set[str]:
 
 
 def _rewrite(provider: dict[str, str | None], model: str, *grants: dict[str, Any]) -> str:
-    read = [read_grant(json.dumps({"models": one}).encode(), "x") for one in grants]
+    read = [rule for one in grants for rule in _grant(models=one).models]
     return resolve_rewrite(model_rules(provider.items()), read, model)
 
 
