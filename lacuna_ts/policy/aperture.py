@@ -86,4 +86,4 @@ def _grants(text: str, origin: str) -> Iterator[Grant]:
 def _grant(provider: str | None, model: str | None, origin: str) -> Grant:
     providers = Globs(() if provider is None else (Glob.parse(provider),))
     models = () if model is None else (ModelRule(segment_glob(model)),)
-    return Grant(providers, models, Globs(), origin)
+    return Grant.of(providers, models, Globs(), origin)

@@ -11,20 +11,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lacuna_ts.policy import refusals
-from lacuna_ts.policy.refusals import no_grant
+from lacuna_ts.policy.rewriting import resolve_rewrite
 from lacuna_ts.policy.routing import Candidate, candidates, visible
-from lacuna_ts.terms import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from lacuna_ts.dialects.base import Operation
     from lacuna_ts.policy.grants import Grant
-    from lacuna_ts.policy.providers import ProviderTable
-    from lacuna_ts.policy.rights import Rights
-    from lacuna_ts.terms import ProviderId
-
-__all__ = ["Plan", "Question", "decide", "no_grant"]
+    from lacuna_ts.policy.providers import ProviderRule, ProviderTable
+    from lacuna_ts.policy.rights import Opening, Rights
+    from lacuna_ts.terms import ProviderId, Refusal
 
 _DECISIONS_KEPT: Final = 2000  # for one caller; model names are theirs to invent
 
@@ -78,31 +75,43 @@ def _decided(question: Question, table: ProviderTable) -> Plan | Refusal:
     if rights.blocked is not None:
         return refusals.blocked(rights.blocked)
     if not rights.grants:
-        return refusals.shared_in() if rights.is_guest_turned_away else no_grant()
+        return refusals.shared_in() if rights.is_guest_turned_away else refusals.no_grant()
     if rights.unreadable is not None:
         return refusals.policy_unreadable()
     named = question.named_provider
     if named is not None and visible(rights, table, named) is None:
         return refusals.no_provider(named)
     found = candidates(rights, table, dialect=question.dialect, named_provider=named, model=question.model)
-    plans = [plan for plan in (_plan(candidate, question) for candidate in found) if plan is not None]
+    openings = {model: rights.opening(model) for model in {candidate.model for candidate in found}}
+    plans = [plan for one in found if (plan := plan_at(one, question, openings[one.model])) is not None]
     if not plans:
-        return _refused(question, table, found)
+        return _refused(question, table, found, openings)
     return replace(plans[0], alternatives=tuple(plans[1:])) if len(plans) > 1 else plans[0]
 
 
-def _plan(candidate: Candidate, question: Question) -> Plan | None:
+def plan_at(candidate: Candidate, question: Question, opening: Opening) -> Plan | None:
+    """The plan for one candidate, None when its provider or the grants do not allow it. `opening`: of its model."""
     rule, model, _ = candidate
-    if not rule.allows(model, question.client):
+    client = question.client
+    if not rule.allows(model, client):
         return None
-    reach = question.rights.reach(rule, question.client)
-    grant = reach.admitting(model)
+    grant = next((one for one in opening.grants if _is_for(one, rule, client)), None)
     if grant is None:
         return None
-    return Plan(rule.id, model, reach.rewrites.of(model), {**rule.labels, **question.rights.labels}, grant)
+    upstream = model
+    if rule.renames or opening.renaming:
+        renaming = (one for granted, one in opening.renaming if _is_for(granted, rule, client))
+        upstream = resolve_rewrite(rule.by_model.covering(model), renaming, model)
+    return Plan(rule.id, model, upstream, {**rule.labels, **question.rights.labels}, grant)
 
 
-def _refused(question: Question, table: ProviderTable, found: Sequence[Candidate]) -> Refusal:
+def _is_for(grant: Grant, rule: ProviderRule, client: str) -> bool:
+    return grant.providers.allow(rule.id) and grant.user_agents.allow(client)
+
+
+def _refused(
+    question: Question, table: ProviderTable, found: Sequence[Candidate], openings: Mapping[str, Opening]
+) -> Refusal:
     """Say why none of the candidates will do: the first of the reasons in the order that users rely on."""
     having = [candidate for candidate in found if candidate.rule.named.allow(candidate.model)]
     is_client_refused = all(not candidate.rule.user_agents.allow(question.client) for candidate in having)
@@ -110,7 +119,6 @@ def _refused(question: Question, table: ProviderTable, found: Sequence[Candidate
         return refusals.provider_denied(question, table, is_client=bool(having))
     if not having:
         return refusals.unknown_model(question, table)
-    rights = question.rights
-    if any(grant.named.allow(model) for rule, model, _ in having for grant in rights.at(rule)):
+    if any(grant.providers.allow(rule.id) for rule, model, _ in having for grant in openings[model].grants):
         return refusals.client_not_allowed(question, by_provider=is_client_refused)
     return refusals.model_not_granted(question, table)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lacuna_ts.policy.decide import Plan, decide
+from lacuna_ts.policy.decide import Plan, decide, plan_at
 from lacuna_ts.policy.patterns import most_specific
 from lacuna_ts.policy.routing import candidates
 
@@ -80,12 +80,11 @@ def _candidate(candidate: Candidate, question: Question) -> Iterator[str]:
         yield f"{name}: refused, its own capability is for clients {_texts(rule.user_agents)}, not {question.client!r}"
         return
     yield f"{name}: the provider allows it" + _by_pattern(rule.models, model)
-    reach = question.rights.reach(rule, question.client)
     for grant in question.rights.grants:
         yield f"{rule.id}: {grant.origin}: {_verdict(grant, rule, model, question.client)}"
-    upstream = reach.rewrites.of(model)
-    if upstream != model and reach.admitting(model) is not None:
-        yield f"{rule.id}: rewritten to {upstream!r}"
+    plan = plan_at(candidate, question, question.rights.opening(model))
+    if plan is not None and plan.upstream_model != model:
+        yield f"{rule.id}: rewritten to {plan.upstream_model!r}"
 
 
 def _verdict(grant: Grant, rule: ProviderRule, model: str, client: str) -> str:

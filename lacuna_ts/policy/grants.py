@@ -46,10 +46,12 @@ class Grant:
     models: tuple[ModelRule, ...]  # sorted by the bytes of the pattern
     user_agents: Globs  # matched against the client's id, not the raw header
     origin: str  # where it stands, for people: "tailnet policy: flare.io/cap/lacuna/grants[0]"
-    named: Globs = field(init=False, repr=False, compare=False)  # the patterns of `models`
+    named: Globs = field(repr=False, compare=False)  # the patterns of `models`
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "named", Globs(rule.pattern for rule in self.models))
+    @staticmethod
+    def of(providers: Globs, models: tuple[ModelRule, ...], user_agents: Globs, origin: str = "") -> Grant:
+        """Make one."""
+        return Grant(providers, models, user_agents, origin, Globs(rule.pattern for rule in models))
 
     def allows(self, provider: str, model: str, client: str) -> bool:
         """Whether this one grant opens `model` at `provider` to `client`."""
@@ -82,10 +84,10 @@ def check_keys(value: dict[str, Any], known: tuple[str, ...]) -> None:
 
 def read_grant(raw: bytes, origin: str) -> Grant:
     """Read one object of `PREFIX/grants`. Raises GrantUnreadable; such an object must give nothing."""
-    read = _kept(raw) if len(raw) <= _CACHEABLE_BYTES else _parts_or_reason(raw)
+    read = _kept(raw) if len(raw) <= _CACHEABLE_BYTES else _grant_or_reason(raw)
     if isinstance(read, str):
         raise GrantUnreadable(read)
-    return Grant(*read, origin)
+    return Grant(read.providers, read.models, read.user_agents, origin, read.named)
 
 
 def read_labels(raw: bytes) -> dict[str, str]:
@@ -115,16 +117,13 @@ def glob_list(value: object, key: str) -> Globs:
         raise GrantUnreadable(f"{key!r}: {error}") from None
 
 
-_Parts = tuple[Globs, tuple[ModelRule, ...], Globs]
-
-
-def _parts_or_reason(raw: bytes) -> _Parts | str:
+def _grant_or_reason(raw: bytes) -> Grant | str:
     try:
         value = read_object(raw, ("providers", "models", "user_agents", "limits"))
         if value.get("limits", {}) != {}:
             # Giving the grant without its limits would be more than its author meant to give.
             return "it has limits, and this version does not enforce limits"
-        return (
+        return Grant.of(
             glob_list(value.get("providers", []), "providers"),
             _model_rules(value.get("models", {})),
             glob_list(value.get("user_agents", []), "user_agents"),
@@ -133,7 +132,7 @@ def _parts_or_reason(raw: bytes) -> _Parts | str:
         return str(error)
 
 
-_kept = lru_cache(maxsize=_GRANTS_KEPT)(_parts_or_reason)
+_kept = lru_cache(maxsize=_GRANTS_KEPT)(_grant_or_reason)
 
 
 def _model_rules(value: object) -> tuple[ModelRule, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lacuna_ts.dialects.base import ListedModel
-from lacuna_ts.policy.routing import own_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +39,7 @@ def named_models(
     """As `models_for`, one at a time."""
     rules = [rule for rule in _usable(rights, table, client) if _is_meant(rule, provider, dialect)]
     seen: set[str] = set()
-    for name, rule in _names(rules, rights, client):
+    for name, rule in _names(rules, rights):
         if name not in seen and not _is_alias(name, table, provider) and _is_open(rule, rights, client, name):
             seen.add(name)
             yield ListedModel(name, rule.id)
@@ -67,13 +66,13 @@ def _is_meant(rule: ProviderRule, provider: str | None, dialect: str | None) -> 
     return bool(rule.dialects) if dialect is None else dialect in rule.dialects
 
 
-def _names(rules: list[ProviderRule], rights: Rights, client: str) -> Iterator[tuple[str, ProviderRule]]:
+def _names(rules: list[ProviderRule], rights: Rights) -> Iterator[tuple[str, ProviderRule]]:
     """Names by the providers that have them, before names that only a grant knows and any provider might serve."""
     for rule in rules:
-        for name in own_names(rule):
+        for name in rule.names:
             yield name, rule
     for rule in rules:
-        for grant in rights.reach(rule, client).grants:
+        for grant in rights.at(rule):
             for one in grant.models:
                 if one.pattern.is_exact:
                     yield one.pattern.text, rule
@@ -85,5 +84,4 @@ def _is_alias(name: str, table: ProviderTable, provider: str | None) -> bool:
 
 
 def _is_open(rule: ProviderRule, rights: Rights, client: str, model: str) -> bool:
-    models = rights.reach(rule, client).models
-    return models is not None and models.allow(model) and rule.named.allow(model)
+    return rule.named.allow(model) and rights.reach(rule, client).opens(model)

@@ -12,16 +12,19 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
+
+_Item = TypeVar("_Item")
 
 _WILDCARDS: Final = "wildcards are either regular `*` or recursive `**`"
 _COMPONENT: Final = "recursive wildcards must form a single path component"
 _RANGE: Final = "invalid range pattern"
 
 _STAR, _DEEP, _ALL = "*", "**/", "**"
+_BEFORE_WILDCARD: Final = re.compile(r"[^*?\[]*")
 _Shape = Literal["exact", "any", "prefix", "suffix", "regex"]
 
 # Policies repeat the same few patterns in many grants, and each caller's rights are worked out anew.
@@ -115,7 +118,7 @@ class Glob:
     text: str
     is_exact: bool = field(compare=False)  # no meta characters: matches its own text and nothing else
     shape: _Shape = field(compare=False, repr=False)
-    fixed: str = field(compare=False, repr=False)  # for "prefix" and "suffix": the text without its star
+    fixed: str = field(compare=False, repr=False)  # what stands before the first wildcard; for "suffix", behind it
     regex: re.Pattern[str] | None = field(compare=False, repr=False)
     is_segmented: bool = field(
         default=False, repr=False
@@ -160,14 +163,14 @@ def _parse(text: str) -> Glob:
     if not any(character in text for character in "*?["):
         return Glob(text, True, "exact", "", None)
     shape: _Shape = "regex"
-    fixed = text.replace("*", "")
+    fixed = _BEFORE_WILDCARD.match(text)[0]  # type: ignore[index]  # it matches the empty text too
     if not any(character in text for character in "?["):
         if text in {_STAR, _ALL}:
             shape = "any"
         elif text == fixed + _STAR:
             shape = "prefix"
-        elif text == _STAR + fixed:
-            shape = "suffix"
+        elif text[0] == _STAR and "*" not in text[1:]:
+            shape, fixed = "suffix", text[1:]
     regex = re.compile(_regex(pieces), re.DOTALL) if shape == "regex" else None
     return Glob(text, False, shape, fixed, regex)
 
@@ -186,12 +189,12 @@ class Globs:
         self._exact = frozenset(pattern.text for pattern in by_shape.get("exact", ()))
         self._prefixes = tuple({pattern.fixed for pattern in by_shape.get("prefix", ())})
         self._suffixes = tuple({pattern.fixed for pattern in by_shape.get("suffix", ())})
-        self._others = tuple(dict.fromkeys(by_shape.get("regex", ())))
+        self._others = PatternIndex((pattern, pattern) for pattern in dict.fromkeys(by_shape.get("regex", ())))
 
     @staticmethod
     def parse(texts: Iterable[str]) -> Globs:
-        """Read several patterns. Raises ValueError for the first bad one."""
-        return Globs(map(_parse, texts))
+        """Read several patterns; equal ones in equal order are one object. Raises ValueError for the first bad one."""
+        return _parse_all(tuple(texts))
 
     def allow(self, value: str | None) -> bool:
         """Whether any pattern covers `value`, or there are none. None (absent) is tested as the empty text."""
@@ -202,7 +205,7 @@ class Globs:
             text in self._exact
             or text.startswith(self._prefixes)
             or text.endswith(self._suffixes)
-            or any(pattern.matches(text) for pattern in self._others)
+            or next(self._others.covering(text), None) is not None
         )
 
     @property
@@ -218,6 +221,45 @@ class Globs:
 
     def __repr__(self) -> str:
         return f"Globs({', '.join(repr(pattern.text) for pattern in self.patterns)})"
+
+
+@lru_cache(maxsize=_PATTERNS_KEPT)
+def _parse_all(texts: tuple[str, ...]) -> Globs:
+    return Globs(map(_parse, texts))
+
+
+class PatternIndex(Generic[_Item]):
+    """What is kept under patterns, found by a text that they cover, without trying all of them. Immutable.
+
+    A pattern is tried only where the text begins as the pattern does, up to its first wildcard.
+    """
+
+    __slots__ = ("_by_head", "_exact", "_lengths")
+
+    def __init__(self, items: Iterable[tuple[Glob, _Item]] = ()) -> None:
+        self._exact: dict[str, list[_Item]] = {}
+        self._by_head: dict[str, list[tuple[Glob, _Item]]] = {}
+        for pattern, item in items:
+            if pattern.is_exact:
+                self._exact.setdefault(pattern.text, []).append(item)
+            else:
+                head = "" if pattern.shape == "suffix" else pattern.fixed
+                self._by_head.setdefault(head, []).append((pattern, item))
+        self._lengths = sorted({len(head) for head in self._by_head})
+
+    def named(self, text: str) -> Sequence[_Item]:
+        """What is kept under this exact name."""
+        return self._exact.get(text, ())
+
+    def covering(self, text: str) -> Iterator[_Item]:
+        """What is kept under any pattern that covers `text`: the exact name first, else in no order."""
+        yield from self._exact.get(text, ())
+        for length in self._lengths:
+            if length > len(text):
+                return
+            for pattern, item in self._by_head.get(text[:length], ()):
+                if pattern.matches(text):
+                    yield item
 
 
 def most_specific(patterns: Iterable[Glob], value: str) -> Glob | None:
@@ -243,4 +285,4 @@ def segment_glob(text: str) -> Glob:
         {"": "", _STAR: "[^/]*", _DEEP: "(?:.*/)?", _ALL: ".*"}[wildcard] + regex
         for wildcard, regex in _pieces(text, "[^/]")
     )
-    return Glob(text, False, "regex", "", re.compile(inner, re.DOTALL), is_segmented=True)
+    return Glob(text, False, "regex", glob.fixed if glob.shape != "suffix" else "", re.compile(inner, re.DOTALL), True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from lacuna_ts.policy.patterns import Globs
+from lacuna_ts.policy.patterns import Globs, PatternIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,9 +35,16 @@ class ProviderRule:
     opaque: bool = False
     disabled: bool = False
     named: Globs = field(init=False, repr=False)  # the patterns of `models`
+    names: tuple[str, ...] = field(init=False, repr=False)  # the models that it has by name: listed, or exact rules
+    by_model: PatternIndex[ModelRule] = field(init=False, repr=False)
+    renames: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        exact = (rule.pattern.text for rule in self.models if rule.pattern.is_exact)
         object.__setattr__(self, "named", Globs(rule.pattern for rule in self.models))
+        object.__setattr__(self, "names", tuple(dict.fromkeys((*self.listed, *exact))))
+        object.__setattr__(self, "by_model", PatternIndex((rule.pattern, rule) for rule in self.models))
+        object.__setattr__(self, "renames", any(rule.rewrite is not None for rule in self.models))
 
     def allows(self, model: str, client: str) -> bool:
         """Whether its own capability lets this model and client through."""

@@ -7,40 +7,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lacuna_ts.policy.patterns import most_specific
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lacuna_ts.policy.grants import Grant, ModelRule
+    from lacuna_ts.policy.grants import ModelRule
 
 
-class Rewrites:
-    """The rules of one provider for one caller and client, merged and in the order in which they are tried."""
+def resolve_rewrite(provider_rules: Iterable[ModelRule], grant_rules: Iterable[ModelRule], model: str) -> str:
+    """The upstream name of `model`: what the most specific rule says, else `model` itself. Never applied twice.
 
-    __slots__ = ("_exact", "_globs", "_is_idle")
-
-    def __init__(self, provider_rules: Iterable[ModelRule], grants: Iterable[Grant]) -> None:
-        """Merge. `grants` are all that match the provider and client, not only the one that admits the request.
-
-        A grant's rewrite replaces the rule with the identical pattern or is added; a later grant wins. A grant's rule
-        without a rewrite takes no part, so that no grant ever takes a rewrite away.
-        """
-        merged = {rule.pattern.text: rule for rule in provider_rules}
-        merged |= {rule.pattern.text: rule for grant in grants for rule in grant.models if rule.rewrite is not None}
-        self._is_idle = all(rule.rewrite is None for rule in merged.values())
-        self._exact = {text: rule for text, rule in merged.items() if rule.pattern.is_exact}
-        globs = [] if self._is_idle else [rule for rule in merged.values() if not rule.pattern.is_exact]
-        self._globs = tuple(sorted(globs, key=lambda rule: rule.pattern.rank))
-
-    def of(self, model: str) -> str:
-        """The upstream name of `model`: what the most specific rule says, else `model` itself. Never applied twice."""
-        if self._is_idle:
-            return model
-        rule = self._exact.get(model)
-        if rule is None:
-            rule = next((rule for rule in self._globs if rule.pattern.matches(model)), None)
-        return model if rule is None or rule.rewrite is None else rule.rewrite
-
-
-def resolve_rewrite(provider_rules: Iterable[ModelRule], grants: Iterable[Grant], model: str) -> str:
-    """The upstream name of one model. `grants` must be those that match the provider and the client."""
-    return Rewrites(provider_rules, grants).of(model)
+    `grant_rules` are those of all grants that match the provider and the client, not only of the one that admits the
+    request, in the order of the grants. A grant's rewrite replaces the rule with the identical pattern or is added; a
+    later one wins. A grant's rule without a rewrite takes no part, so that no grant ever takes a rewrite away.
+    """
+    merged = {rule.pattern: rule for rule in provider_rules}
+    merged |= {rule.pattern: rule for rule in grant_rules if rule.rewrite is not None}
+    best = most_specific(merged, model)
+    return model if best is None else merged[best].rewrite or model

@@ -7,17 +7,18 @@ caller, because leaving it out would give more than was meant.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lacuna_ts.policy.aperture import APERTURE, read_aperture
 from lacuna_ts.policy.grants import Grant, GrantUnreadable, read_grant, read_labels, read_role
-from lacuna_ts.policy.patterns import Globs
-from lacuna_ts.policy.rewriting import Rewrites
+from lacuna_ts.policy.patterns import Globs, PatternIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from lacuna_ts.policy.decide import Plan
+    from lacuna_ts.policy.grants import ModelRule
     from lacuna_ts.policy.providers import ProviderRule
     from lacuna_ts.policy.sources import Source
     from lacuna_ts.terms import Caller, Refusal
@@ -62,22 +63,25 @@ class PolicyProblem(NamedTuple):
 
 
 class Reach:
-    """What a caller's grants open at one provider for one client. Worked out once, asked for every model."""
+    """What a caller's grants open at one provider for one client. Worked out once, asked for every model of a list."""
 
-    __slots__ = ("grants", "models", "rewrites")
+    __slots__ = ("_models", "grants")
 
-    def __init__(self, grants: tuple[Grant, ...], rule: ProviderRule, client: str) -> None:
+    def __init__(self, grants: tuple[Grant, ...], client: str) -> None:
         self.grants = tuple(grant for grant in grants if grant.user_agents.allow(client))
         is_open = any(grant.named.is_everything for grant in self.grants)
-        patterns = () if is_open else {pattern for grant in self.grants for pattern in grant.named.patterns}
-        self.models = Globs(patterns) if self.grants else None
-        self.rewrites = Rewrites(rule.models, self.grants)
+        self._models = Globs(() if is_open else (one for grant in self.grants for one in grant.named.patterns))
 
-    def admitting(self, model: str) -> Grant | None:
-        """The first grant that opens `model`."""
-        if self.models is None or not self.models.allow(model):
-            return None
-        return next((grant for grant in self.grants if grant.named.allow(model)), None)
+    def opens(self, model: str) -> bool:
+        """Whether any of the grants opens `model`."""
+        return bool(self.grants) and self._models.allow(model)
+
+
+class Opening(NamedTuple):
+    """A caller's grants that open one model, whatever the provider and the client; both in the order of the grants."""
+
+    grants: tuple[Grant, ...]
+    renaming: tuple[tuple[Grant, ModelRule], ...]  # their rules that cover the model and rewrite it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,16 +97,48 @@ class Rights:
     is_guest_turned_away: bool = False  # a shared-in caller whom no `autogroup:shared` grant admits
     decisions: dict[tuple[object, ...], Plan | Refusal] = field(default_factory=dict, repr=False)  # bounded by decide
     hints: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)  # bounded by refusals
+    _by_model: PatternIndex[tuple[int, ModelRule]] = field(init=False, repr=False)  # with the place of the grant
+    _for_all_models: tuple[int, ...] = field(init=False, repr=False)  # the places of grants that name no model
+    _scopes: tuple[Globs, ...] = field(init=False, repr=False)  # the lists of providers in the grants, each once
+    _spoken_of: dict[ProviderRule, bool] = field(default_factory=dict, repr=False)
     _at: dict[ProviderRule, tuple[Grant, ...]] = field(default_factory=dict, repr=False)
     _reaches: dict[tuple[ProviderRule, str], Reach] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        places = enumerate(self.grants)
+        rules = ((rule.pattern, (place, rule)) for place, grant in places for rule in grant.models)
+        object.__setattr__(self, "_by_model", PatternIndex(rules))
+        for_all = tuple(place for place, grant in enumerate(self.grants) if not grant.models)
+        object.__setattr__(self, "_for_all_models", for_all)
+        object.__setattr__(self, "_scopes", tuple({id(one.providers): one.providers for one in self.grants}.values()))
 
     @property
     def is_void(self) -> bool:
         """Whether nothing may be used, whatever the grants say."""
         return self.blocked is not None or self.unreadable is not None or not self.grants
 
+    def speak_of(self, rule: ProviderRule) -> bool:
+        """Whether any grant speaks of this provider, for any client. If not, it does not exist for the caller."""
+        found = self._spoken_of.get(rule)
+        if found is None:
+            if len(self._spoken_of) >= _REACHES_KEPT:
+                self._spoken_of.clear()
+            found = self._spoken_of[rule] = any(scope.allow(rule.id) for scope in self._scopes)
+        return found
+
+    def opening(self, model: str) -> Opening:
+        """The grants that open `model`."""
+        covering = sorted(self._by_model.covering(model), key=itemgetter(0))
+        places = {place for place, _ in covering}
+        grants = tuple(self.grants[place] for place in sorted(places.union(self._for_all_models)))
+        return Opening(grants, tuple((self.grants[at], rule) for at, rule in covering if rule.rewrite is not None))
+
+    def name(self, model: str, rule: ProviderRule) -> bool:
+        """Whether a grant that speaks of this provider has `model` by name, not only by a pattern."""
+        return any(self.grants[place].providers.allow(rule.id) for place, _ in self._by_model.named(model))
+
     def at(self, rule: ProviderRule) -> tuple[Grant, ...]:
-        """The grants that speak of this provider, for any client. None of them: it does not exist for the caller."""
+        """The grants that speak of this provider, for any client."""
         found = self._at.get(rule)
         if found is None:
             if len(self._at) >= _REACHES_KEPT:
@@ -116,7 +152,7 @@ class Rights:
         if found is None:
             if len(self._reaches) >= _REACHES_KEPT:
                 self._reaches.clear()
-            found = self._reaches[rule, client] = Reach(self.at(rule), rule, client)
+            found = self._reaches[rule, client] = Reach(self.at(rule), client)
         return found
 
 

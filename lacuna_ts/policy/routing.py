@@ -9,8 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lacuna_ts.policy.providers import ProviderRule, ProviderTable
     from lacuna_ts.policy.rights import Rights
 
@@ -26,7 +24,7 @@ class Candidate(NamedTuple):
 def visible(rights: Rights, table: ProviderTable, provider: str) -> ProviderRule | None:
     """The provider of this id, None when there is none as far as the caller may know."""
     rule = table.enabled(provider)
-    return rule if rule is not None and rights.at(rule) else None
+    return rule if rule is not None and rights.speak_of(rule) else None
 
 
 def candidates(
@@ -49,22 +47,14 @@ def candidates(
     if targets:
         found = ((visible(rights, table, target.provider), target.model) for target in targets)
         return tuple(Candidate(rule, name, "alias") for rule, name in found if rule and dialect in rule.dialects)
-    rules = [rule for rule in table.in_order if dialect in rule.dialects and rights.at(rule)]
+    rules = [rule for rule in table.in_order if dialect in rule.dialects and rights.speak_of(rule)]
     plain = [Candidate(rule, model, "") for rule in rules]
     first, _, rest = model.partition("/")
     split = [Candidate(rule, rest, "provider/model") for rule in rules if rest and rule.id == first]
-    is_listed = bool(split) and any(model in names_at(rule, rights) for rule in table.in_order if rights.at(rule))
+    is_listed = bool(split) and any(_has(rule, model, rights) for rule in table.in_order)
     return tuple(plain + split if is_listed else split + plain)
 
 
-def names_at(rule: ProviderRule, rights: Rights) -> Iterator[str]:
-    """The models that have a name of their own at a provider: listed, or exact in its rules or the caller's grants."""
-    yield from own_names(rule)
-    for grant in rights.at(rule):
-        yield from (one.pattern.text for one in grant.models if one.pattern.is_exact)
-
-
-def own_names(rule: ProviderRule) -> Iterator[str]:
-    """The models that the provider itself names."""
-    yield from rule.listed
-    yield from (one.pattern.text for one in rule.models if one.pattern.is_exact)
+def _has(rule: ProviderRule, model: str, rights: Rights) -> bool:
+    """Whether the model has a name of its own at the provider, as far as the caller may know."""
+    return rights.speak_of(rule) and (model in rule.names or rights.name(model, rule))

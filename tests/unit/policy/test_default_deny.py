@@ -66,6 +66,10 @@ def _local(build, src, app, **said):
         ({APERTURE: [{"models": "**"}]}, "yes"),
         ({APERTURE: [{"models": "**/m"}]}, "yes"),
         ({APERTURE: [{"models": "*"}]}, "no_grant"),
+        ({APERTURE: [{"models": {"p/m": {}}}]}, "no_grant"),
+        ({APERTURE: [{"models": ["p/m", 1]}]}, "no_grant"),
+        ({APERTURE: [{"models": "p/[m"}]}, "no_grant"),
+        ({APERTURE: [{"models": "p/m", "role": "owner"}]}, "no_grant"),
         ({APERTURE: [{"models": "p/n"}]}, "model_not_granted"),
         ({APERTURE: [{"model": "p/m"}]}, "no_grant"),
         ({APERTURE: [{"models": "**", "quotas": [{"bucket": "b"}]}]}, "no_grant"),
@@ -171,7 +175,7 @@ def test_union_of_tailnet_and_file(build):
 
 
 def test_guests_and_the_own_node(build):
-    """A guest has rights only where a local grant admits guests, whatever its capabilities say; likewise nobody else's."""
+    """Guests have rights where a local grant admits guests, the own node where one says `self`, and nowhere else."""
     caps = {GRANTS: [{}], ROLE: [{"role": "admin"}]}
     guest = build.caller("guest@other.com", is_shared_in=True, caps=caps)
     everybody = _local(build, ["*", "guest@other.com", "*@other.com"], {GRANTS: [{}]})

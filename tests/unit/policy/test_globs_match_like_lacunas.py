@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lacuna_ts.policy.patterns import Glob, Globs, most_specific, segment_glob
+from lacuna_ts.policy.patterns import Glob, Globs, PatternIndex, most_specific, segment_glob
 
 MATCHES = [
     ("*", "", True),
@@ -180,10 +180,37 @@ def test_scores():
 
 @pytest.mark.parametrize(
     ("pattern", "value", "expected"),
-    [("a/*", "a/b", True), ("a/*", "a/b/c", False), ("a/**", "a/b/c", True), ("**/c", "a/b/c", True), ("**/c", "c", True),
-     ("a?c", "a/c", False), ("a[?]c", "a?c", True), ("*-mini", "o4-mini", True), ("**", "a/b", True), ("ab", "ab", True)],
+    [("a/*", "a/b", True), ("a/*", "a/b/c", False), ("a/**", "a/b/c", True), ("**/c", "a/b/c", True),
+     ("**/c", "c", True), ("a?c", "a/c", False), ("a[?]c", "a?c", True), ("*-mini", "o4-mini", True),
+     ("**", "a/b", True), ("ab", "ab", True)],
 )  # fmt: skip
 def test_segments(pattern, value, expected):
     """In Aperture's patterns a star ends at a slash."""
     assert segment_glob(pattern).matches(value) is expected
     assert segment_glob("a/*") != Glob.parse("a/*")
+
+
+@given(st.lists(st.text("ab*?[]!-/", max_size=5), max_size=8), st.text("ab/", max_size=5))
+def test_an_index_finds_what_trying_all_would_find(texts, value):
+    """Patterns looked up by their beginning are the ones that match, each as often as it is kept."""
+    patterns = [glob for text in texts if (glob := _readable(text)) is not None]
+    index = PatternIndex(kept := [(glob, place) for place, glob in enumerate(patterns)])
+    expected = [place for glob, place in kept if glob.matches(value)]
+    assert sorted(index.covering(value)) == expected
+    assert Globs(patterns).allow(value) is (bool(expected) or not patterns)
+    assert list(index.named(value)) == [place for place in expected if patterns[place].is_exact]
+
+
+def _readable(text):
+    try:
+        return Glob.parse(text)
+    except ValueError:
+        return None
+
+
+def test_sets_of_globs_are_values():
+    """Equal lists of patterns are equal, hash alike, and show what they hold."""
+    assert Globs.parse(["a", "b*"]) == Globs([Glob.parse("a"), Glob.parse("b*")])
+    assert hash(Globs.parse(["a"])) == hash(Globs([Glob.parse("a")]))
+    assert Globs.parse(["a"]) != Globs.parse(["b"])
+    assert repr(Globs.parse(["a", "b*"])) == "Globs('a', 'b*')"

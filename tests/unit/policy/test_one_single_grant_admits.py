@@ -51,9 +51,10 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("grants", "provider", "model", "client", "expected"), [row[1:] for row in TABLE])
-def test_lacunas_table(build, grants, provider, model, client, expected):
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
+def test_lacunas_table(build, row):
     """Each row is decided as documented, by the grant alone and by the whole decision."""
+    _, grants, provider, model, client, expected = row
     rights = build.rights(*grants)
     assert any(grant.allows(provider, model, client) for grant in rights.grants) is expected
     outcome = decide(

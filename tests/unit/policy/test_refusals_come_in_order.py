@@ -51,9 +51,10 @@ ORDER = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("grants", "model", "named", "client", "code"), ORDER)
-def test_order(build, table, grants, model, named, client, code):
+@pytest.mark.parametrize("row", ORDER)
+def test_order(build, table, row):
     """Each situation has its code, and the explanation ends in the same answer."""
+    grants, model, named, client, code = row
     question = build.question(build.rights(*grants), model, named=named, client=client)
     outcome = decide(question, table)
     assert (None if isinstance(outcome, Plan) else outcome.code) == code
@@ -94,7 +95,7 @@ def test_unhealthy_providers_are_passed_over(build):
 
 
 def test_routing_tries_only_what_is_granted(build):
-    """Automatic routing takes the first provider that this caller may use with this model, not the first that exists."""
+    """Automatic routing takes the first provider that this caller may use with this model, not the first there is."""
     table = build.table(build.provider("a", models={"x": {}}), build.provider("b"), build.provider("c"))
     assert decide(build.question(build.rights({}), "m"), table).provider == "b"
     assert decide(build.question(build.rights({"providers": ["c"]}), "m"), table).provider == "c"

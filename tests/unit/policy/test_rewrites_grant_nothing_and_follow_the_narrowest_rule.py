@@ -43,7 +43,7 @@ def _grant(models, index=0):
                          ids=[str(row[0]) for row in EXAMPLES])  # fmt: skip
 def test_worked_examples(provider, grants, model, expected):
     """Each worked example gives the documented upstream name."""
-    read = [_grant(models, i) for i, models in enumerate(grants)]
+    read = [rule for i, models in enumerate(grants) for rule in _grant(models, i).models]
     assert resolve_rewrite(model_rules(provider.items()), read, model) == expected
 
 

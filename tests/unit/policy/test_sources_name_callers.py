@@ -41,14 +41,16 @@ TABLE = [
     ("group:eng", {"login": "tagged-devices", "tags": ("tag:robot",)}, True),
     ("group:eng", {**GUEST, "groups": ("group:eng",)}, False),
     ("group:all", PERSON, True), ("group:all", {"login": "bob@example.com"}, False),
-    ("group:all", SELF, True), ("group:all", GUEST, True), ("group:empty", PERSON, False), ("group:none", PERSON, False),
+    ("group:all", SELF, True), ("group:all", GUEST, True),
+    ("group:empty", PERSON, False), ("group:none", PERSON, False),
     ("node:laptop", PERSON, True), ("node:LAPTOP", PERSON, True), ("node:n123", PERSON, True),
     ("node:N123", PERSON, False), ("node:other", PERSON, False), ("node:box.other.ts.net", GUEST, False),
     ("autogroup:member", PERSON, True), ("autogroup:member", TAGGED, False), ("autogroup:member", GUEST, False),
     ("autogroup:tagged", TAGGED, True), ("autogroup:tagged", PERSON, False),
     ("autogroup:shared", GUEST, True), ("autogroup:shared", PERSON, False), ("autogroup:shared", TAGGED, False),
     ("autogroup:shared", {**TAGGED, "is_shared_in": True}, True),
-    ("self", SELF, True), ("self", SELF_TAGGED, True), ("self", PERSON, False), ("self", {**GUEST, "is_self": True}, False),
+    ("self", SELF, True), ("self", SELF_TAGGED, True), ("self", PERSON, False),
+    ("self", {**GUEST, "is_self": True}, False),
 ]  # fmt: skip
 
 
@@ -78,8 +80,9 @@ def test_whom_a_block_reaches(build, groups, source, who, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "tag:", "tag:a,b", "tag:a, tag:b", "tag:a,", "group:", "node:", "autogroup:admin", "*@", "*@*", "*@a@b", "a*",
-     "alice@example.com ", "a b@c", "(loopback)", "user:alice", "alice@example.com,bob@example.com", "*@exa mple", "x\n"],
+    ["", " ", "tag:", "tag:a,b", "tag:a, tag:b", "tag:a,", "group:", "node:", "autogroup:admin", "*@", "*@*", "*@a@b",
+     "a*", "alice@example.com ", "a b@c", "(loopback)", "user:alice", "alice@example.com,bob@example.com", "*@exa mple",
+     "x\n"],
 )  # fmt: skip
 def test_what_is_no_source(text):
     """What is outside the grammar is an error, never a source that means something else."""
