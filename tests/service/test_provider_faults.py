@@ -37,7 +37,7 @@ def test_before_the_head_it_is_502_in_the_dialect() -> None:
     """Resets, closes, malformed heads and short small bodies: 502 with a document of the dialect, for both."""
     scripts = {name: Script(raw=raw) for name, raw in MALFORMED.items()}
     scripts |= {
-        "reset": Script(cut="reset", cut_after=0, body=b""),
+        "reset after the head": Script(cut="reset", cut_after=0),
         "short body": Script(cut="close", cut_after=20),
         "reset in the body": Script(cut="reset", cut_after=20),
     }
