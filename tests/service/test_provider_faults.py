@@ -149,6 +149,11 @@ def test_a_long_answer_that_is_cut_has_no_proper_end() -> None:
     asyncio.run(scenario())
 
 
+async def _read_out(stream: Any) -> None:
+    async for _ in stream:
+        pass
+
+
 @pytest.mark.realpeer
 @pytest.mark.parametrize("cut", ["close", "reset"])
 def test_the_sdks_raise_when_a_stream_is_cut(cut: str) -> None:
@@ -159,17 +164,15 @@ def test_the_sdks_raise_when_a_stream_is_cut(cut: str) -> None:
             people(house)
             house.provider.default = Script(text=LONG, pace_s=0.01, cut=cut, cut_after=6)
             async with openai.AsyncOpenAI(base_url=f"{house.url}/v1", api_key="-", max_retries=0) as client:
-                got = []
+                stream = await client.chat.completions.create(**CHAT)
+                assert await anext(stream)
                 with pytest.raises(openai.APIError):
-                    async for chunk in await client.chat.completions.create(**CHAT):
-                        got.append(chunk)
-                assert got
+                    await _read_out(stream)
             async with anthropic.AsyncAnthropic(base_url=house.url, api_key="-", max_retries=0) as other:
-                got = []
+                events = await other.messages.create(**ASKED["/v1/messages"])
+                assert await anext(events)
                 with pytest.raises(anthropic.APIError):
-                    async for event in await other.messages.create(**ASKED["/v1/messages"]):
-                        got.append(event)
-                assert got
+                    await _read_out(events)
             await until(lambda: len(house.exchanges()) == 2)
             assert {line["outcome"] for line in house.exchanges()} == {"upstream_failed"}
             assert {line["upstream_error"] for line in house.exchanges()} == {"broken"}

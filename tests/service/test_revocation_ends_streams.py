@@ -186,3 +186,26 @@ def test_a_body_that_was_long_on_its_way_is_judged_by_what_holds_when_it_is_ther
             connection.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_hung_tailscaled_does_not_let_one_stream_wait_for_another() -> None:
+    """Streams of many nodes, none of whom can be confirmed: all end when the grace is over, not one after the other."""
+    grace_s, callers = 3.0, 16
+
+    async def scenario() -> None:
+        async with House({"tailnet": {"stream_grace_s": grace_s}}) as house:
+            house.provider.default = CHATTY
+            connections = []
+            for number in range(callers):
+                address = f"100.64.1.{number + 1}"
+                house.person(address, f"p{number}@example.com", {})
+                connections.append(await house.connect())
+                await connections[-1].send(address, "POST", "/v1/messages", body=ASKED["/v1/messages"])
+            await house.provider.wait_for_request(callers)
+            house.tailscaled.disturb("whois", "hang")
+            async with asyncio.timeout(grace_s + ENDED_WITHIN_S):
+                for answer in await asyncio.gather(*(connection.receive() for connection in connections)):
+                    assert is_told(answer, "/v1/messages", "nobody can be recognised")
+
+    asyncio.run(scenario())

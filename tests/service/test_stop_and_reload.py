@@ -1,4 +1,4 @@
-"""The daemon's life: it stops without breaking an answer off, reloads without losing one, and tells systemd the truth."""
+"""The daemon stops without breaking an answer off, reloads without losing one, and tells systemd the truth."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def test_running_streams_are_finished_and_nothing_new_begins() -> None:
             _signal(house, signal.SIGTERM)
             await house.wait_for_notice("STOPPING=1")
             await until(lambda: not Path(house.serve_path).exists(), 1.0)
-            with pytest.raises(OSError, match="."):
+            with pytest.raises(OSError, match="No such file|refused|Connect call failed"):
                 await house.connect()
-            with pytest.raises(OSError, match="."):
+            with pytest.raises(OSError, match="No such file|refused|Connect call failed"):
                 await tcp(house)
             for _ in range(2):
                 ready = await resting.ask(ALICE, "GET", "/ready")
@@ -210,7 +210,7 @@ async def _reload(house: House, text: str) -> float:
 
 
 def test_a_reload_takes_the_new_file_or_keeps_the_old() -> None:
-    """SIGHUP applies a right file as a whole; a wrong one changes nothing, is logged with every problem, and counted."""
+    """SIGHUP applies a right file as a whole; a wrong one changes nothing, is logged and counted."""
 
     async def scenario() -> None:
         async with House() as house:
