@@ -132,6 +132,10 @@ def test_a_body_that_stops_arriving_is_refused() -> None:
     asyncio.run(scenario())
 
 
+def _lost(house: House) -> list[dict[str, Any]]:
+    return [line for line in house.exchanges() if line["outcome"] == "caller_left"]
+
+
 def _resident_bytes(house: House) -> int:
     assert house.process is not None
     status = Path(f"/proc/{house.process.pid}/status").read_text()
@@ -165,8 +169,8 @@ def test_who_does_not_read_stops_the_provider_and_is_let_go(is_whole: bool) -> N
             await until(lambda: descriptors(house) <= open_before - callers)
             for connection in deaf:
                 connection.writer.transport.abort()
-            lost = [line for line in house.exchanges() if line["outcome"] == "caller_left"]
-            assert len(lost) == callers
+            await until(lambda: len(_lost(house)) == callers)
+            lost = _lost(house)
             assert max(line["bytes_out"] for line in lost) < len(flood) // 2, "the provider was not paused"
 
     asyncio.run(scenario())

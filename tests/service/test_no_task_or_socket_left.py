@@ -60,7 +60,6 @@ async def _call(port: int, path: str, *, leaves_after_s: float | None) -> None:
 
 def test_tasks_and_sockets_are_back_to_what_they_were(tmp_path: Path) -> None:
     """After a storm of good, broken and abandoned requests: as many tasks as before; after the stop: none at all."""
-
     tmp_path.chmod(0o700)
 
     async def scenario() -> None:

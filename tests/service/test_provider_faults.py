@@ -51,6 +51,7 @@ def test_before_the_head_it_is_502_in_the_dialect() -> None:
                     assert (answer.status, answer.error) == (502, "upstream_unreachable"), (name, answer.body)
                     assert answer.is_whole, name
                     assert answer.json()["error"]["message"]
+            await until(lambda: len(house.exchanges()) == 2 * len(scripts))
             lines = house.exchanges()
             assert {line["outcome"] for line in lines} == {"upstream_failed"}
             assert "Traceback" not in house.log_text()

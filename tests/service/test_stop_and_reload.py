@@ -72,9 +72,9 @@ def test_running_streams_are_finished_and_nothing_new_begins() -> None:
             _signal(house, signal.SIGTERM)
             await house.wait_for_notice("STOPPING=1")
             await until(lambda: not Path(house.serve_path).exists(), 1.0)
-            with pytest.raises(OSError, match="No such file|refused|Connect call failed"):
+            with pytest.raises(OSError, match=r"No such file|refused|Connect call failed"):
                 await house.connect()
-            with pytest.raises(OSError, match="No such file|refused|Connect call failed"):
+            with pytest.raises(OSError, match=r"No such file|refused|Connect call failed"):
                 await tcp(house)
             for _ in range(2):
                 ready = await resting.ask(ALICE, "GET", "/ready")

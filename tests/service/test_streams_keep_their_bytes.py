@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from fakes.house import Connection, House
-from fakes.streams import ALICE, CHAT, MESSAGES, people
+from fakes.streams import ALICE, CHAT, MESSAGES, people, until
 
 from lacuna_ts.standin.provider import Script
 
@@ -115,6 +115,7 @@ def test_however_it_is_cut_the_whole_is_the_same(write_bytes: int) -> None:
                 answer = await house.ask(ALICE, "POST", "/v1/chat/completions", body=body)
                 assert answer.body == (said if "stream_options" in body else said.replace(USAGE, b""))
                 assert house.provider.requests[-1].json()["stream_options"] == {"include_usage": True}
+            await until(lambda: len(house.exchanges()) == 2)
             assert [(line["input_tokens"], line["output_tokens"]) for line in house.exchanges()] == [(5, 7), (5, 7)]
 
     asyncio.run(scenario())
