@@ -87,6 +87,7 @@ def test_a_running_stream_is_ended_within_six_seconds() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_another_node_at_the_address_gets_neither_the_stream_nor_the_connection() -> None:
     """A connection belongs to the node that made it: when the address becomes another's, its stream ends."""
 
