@@ -166,6 +166,13 @@ class House:
         lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
         return [line for line in lines if "outcome" in line]
 
+    async def closed(self, count: int) -> list[dict[str, Any]]:
+        """The log lines of exchanges, once there are `count`: a line is written after the answer."""
+        async with asyncio.timeout(5):
+            while len(lines := self.exchanges()) < count:
+                await asyncio.sleep(0.01)
+        return lines
+
     # --- asking --------------------------------------------------------------------------------------------------
 
     def person(self, address: str, login: str, *grants: Mapping[str, Any], **facts: Any) -> Any:
