@@ -9,7 +9,10 @@ echoes the caller's bytes); no access log (a fifth of a request's cost).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
+import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -42,6 +45,7 @@ _UNREADABLE: Final = (
     b'"code":"bad_request"}}'
 )
 _SPOKEN: Final = (HttpVersion11, HttpVersion10)
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
 _SERVER: Final = ("server", "lacuna-ts")
 
 
@@ -198,10 +202,18 @@ class _AiohttpDownstream:
         transport = self._request.transport
         if transport is not None:
             if at_once:
-                transport.abort()
+                _reset(transport)
             else:
                 transport.close()  # flushes what was written, and sends no end of the answer
-                asyncio.get_running_loop().call_later(_FLUSH_S, transport.abort)  # nobody may be reading it
+                asyncio.get_running_loop().call_later(_FLUSH_S, _reset, transport)  # nobody may be reading it
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """End a connection with all that the kernel still holds for it: megabytes, for as long as nobody reads them."""
+    sock = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError, AttributeError):  # it may be closed, and then it may be gone
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 class _Pieces:

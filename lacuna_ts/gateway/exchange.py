@@ -165,11 +165,12 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
     live.recheck = lambda: _still_allowed(live, parts, question)
 
-    return await _send(live, here, knock, asked)
+    return await _send(live, parts, here, knock, asked)
 
 
-async def _send(live: Live, here: DialectRoute, knock: gate.Knock, asked: Asked) -> Refusal | None:
-    exchange, down, parts = live.exchange, live.down, live.parts
+async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock, asked: Asked) -> Refusal | None:
+    """Send with `parts`, which decided: those of a reload since then may not know the provider any more."""
+    exchange, down = live.exchange, live.down
 
     # Say it in the provider's words.
     provider = parts.providers[exchange.provider]

@@ -29,7 +29,7 @@ async def _many(house: House, requests: int, connections: int) -> None:
             wrong += answer.status != 200 or login.encode() not in answer.body
             if number % 10 == 0:
                 other = await connection.ask(address, "POST", "/v1/chat/completions", body=body | {"model": "model-x"})
-                wrong += other.error != "unknown_model" and other.error != "model_not_granted"
+                wrong += other.error not in {"unknown_model", "model_not_granted"}
         connection.close()
         return wrong
 

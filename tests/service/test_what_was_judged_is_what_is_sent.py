@@ -104,7 +104,10 @@ def test_bodies_that_two_readers_read_differently_are_refused(body: bytes) -> No
 
 def test_values_go_up_as_sent_and_a_rewrite_changes_one() -> None:
     """Numbers, escapes and nested keys keep their spelling; only the model is another, where a grant says so."""
-    nested = b'{"temperature":1e0,"max_tokens":10,"messages":[{"role":"user","content":"\\u00e9","content":"twice"}],"x":1.0}'
+    nested = (
+        b'{"temperature":1e0,"max_tokens":10,'
+        b'"messages":[{"role":"user","content":"\\u00e9","content":"twice"}],"x":1.0}'
+    )
 
     async def scenario() -> None:
         async with House() as house:
