@@ -148,6 +148,7 @@ suite() {
 
 suite "fast tests" "not (netns or realpeer or agents or slow or bench or browser)" coverage run
 [ "$rc" != 5 ] || failed=1
+check "coverage, collected" coverage combine --quiet
 check "coverage" coverage report
 pure='lacuna_ts/framing/*,lacuna_ts/dialects/*,lacuna_ts/policy/*,lacuna_ts/metering/*,lacuna_ts/config/*'
 check "coverage of the core" coverage report --include="$pure" --fail-under=95

@@ -15,13 +15,16 @@ from lacuna_ts.config.check import text as as_text
 from lacuna_ts.config.load import NotPermitted
 from lacuna_ts.config.settings import ServeListen
 from lacuna_ts.errors import ConfigError, Problem
+from lacuna_ts.service.tls import read_pairs
 from lacuna_ts.tailnet.serve import serve_command
 
 
 @click.command("check", short_help="find every problem in the configuration, and show what it amounts to")
 @config_option
 @click.option("--strict", is_flag=True, help="Warnings are problems too.")
-@click.option("--secrets", is_flag=True, help="Look up every variable, file and credential that the file names.")
+@click.option(
+    "--secrets", is_flag=True, help="Look up every variable, file, credential and certificate that the file names."
+)
 @click.option("--canonical", "as_canonical", is_flag=True, help="Print the file in our own spelling.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, on failure too.")
 def command(config: str | None, *, strict: bool, secrets: bool, as_canonical: bool, as_json: bool) -> None:
@@ -35,6 +38,13 @@ def command(config: str | None, *, strict: bool, secrets: bool, as_canonical: bo
         _show(error.problems, as_json=as_json)
         sys.exit(77 if isinstance(error, NotPermitted) else 78)
     settings = loaded.settings
+    problems = loaded.problems
+    if secrets:
+        try:
+            problems += read_pairs(settings.listen)[1]
+        except ConfigError as error:
+            _show((*problems, *error.problems), as_json=as_json)
+            sys.exit(77 if isinstance(error, NotPermitted) else 78)
     if as_canonical:
         click.echo(canonical(loaded.document, settings), nl=False)
     else:
@@ -42,10 +52,10 @@ def command(config: str | None, *, strict: bool, secrets: bool, as_canonical: bo
         paste = grant_to_paste(settings) if admits_nobody(settings) else None
         picture = summary(settings)
         if as_json:
-            found = {"problems": [_problem(one) for one in loaded.problems], "serve": commands, "grant_to_paste": paste}
+            found = {"problems": [_problem(one) for one in problems], "serve": commands, "grant_to_paste": paste}
             click.echo(msgspec.json.encode(picture | found).decode())
         else:
-            _show(loaded.problems, as_json=False)
+            _show(problems, as_json=False)
             click.echo(as_text(picture), nl=False)
             for line in commands:
                 click.echo(f"\nPut tailscale serve in front of it:\n  {line}")
@@ -53,7 +63,7 @@ def command(config: str | None, *, strict: bool, secrets: bool, as_canonical: bo
                 click.echo(
                     f"\nThis file lets nobody in; the tailnet policy may. To let members in from here, add:\n{paste}"
                 )
-    sys.exit(78 if strict and loaded.problems else 0)
+    sys.exit(78 if strict and problems else 0)
 
 
 def _show(problems: tuple[Problem, ...], *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lacuna_ts.cli.loading import config_option, load_file
-from lacuna_ts.config.places import tailscaled_socket
+from lacuna_ts.config.places import runtime_directory, tailscaled_socket
 from lacuna_ts.config.settings import TailnetListen
 
 if TYPE_CHECKING:
@@ -74,7 +74,12 @@ def start(read: Callable[[], Loaded], port: int | None) -> int:
 
     async def serve() -> int:
         daemon = Daemon(
-            settings, log=log, socket_path=socket_path, notifier=notifier, read_again=lambda: settings_of(read())
+            settings,
+            log=log,
+            socket_path=socket_path,
+            notifier=notifier,
+            read_again=lambda: settings_of(read()),
+            control_directory=runtime_directory(os.environ),
         )
         return await daemon.run()
 

@@ -53,8 +53,9 @@ def _listener(listener: Listen) -> dict[str, Any]:
     if isinstance(listener, ServeListen):
         shown = {"serve": listener.path, "service": listener.service, "group": listener.group}
         return {key: value for key, value in shown.items() if value is not None} | {"mode": f"{listener.mode:04o}"}
-    tls = "own" if isinstance(listener.tls, TlsFiles) else "tailscaled" if listener.tls else None
-    return {"tailnet": listener.port, "tls": tls}
+    if isinstance(listener.tls, TlsFiles):
+        return {"tailnet": listener.port, "tls": "files", "cert": listener.tls.cert, "key": listener.tls.key}
+    return {"tailnet": listener.port, "tls": "tailscaled" if listener.tls else None}
 
 
 def _provider(provider: Provider) -> dict[str, Any]:
@@ -89,7 +90,11 @@ def _lines(picture: Mapping[str, Any]) -> Iterator[str]:
         if "serve" in one:
             yield f"  behind tailscale serve: {one['serve']} (mode {one['mode']})"
         else:
-            yield f"  tailnet port {one['tailnet']}" + (f", HTTPS with {one['tls']} certificate" if one["tls"] else "")
+            kinds = {
+                "tailscaled": ", HTTPS with tailscaled's certificates",
+                "files": f", HTTPS with the certificate in {one.get('cert')}",
+            }
+            yield f"  tailnet port {one['tailnet']}{kinds.get(one['tls'] or '', '')}"
     for path in picture["base_path"]:
         yield f"  also under {path}"
     yield "providers"

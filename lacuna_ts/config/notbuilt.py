@@ -102,6 +102,8 @@ def _provider(name: str, entry: dict[str, Any]) -> Iterator[_Finding]:
             yield path, text, PROVIDER_NEEDED[key], False
         elif key in PROVIDER_OBSERVING and part:
             yield path, text, _OBSERVED, True
+        elif key == "tailnet" and part is True:
+            yield path, text, "that its address lies in the tailnet is not checked yet", True
 
 
 def _grant(index: int, app: dict[str, Any]) -> Iterator[_Finding]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_CONFIG: Final = Path("/etc/lacuna-ts/config.json5")
+SYSTEM_RUNTIME: Final = Path("/run/lacuna-ts")  # the runtime directory that the systemd unit asks for
 
 # Where tailscaled puts its socket: (platform prefix, path), first existing one wins, else the first of the platform.
 _SOCKETS: Final = (
@@ -48,6 +49,14 @@ def runtime_directory(env: Mapping[str, str]) -> Path:
     """`$RUNTIME_DIRECTORY` (systemd), else the XDG runtime directory."""
     given = env.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     return Path(given) if given else _xdg(env, "XDG_RUNTIME_DIR", ".local/state") / "lacuna-ts"
+
+
+def control_directory(env: Mapping[str, str], system: Path = SYSTEM_RUNTIME) -> Path:
+    """Where a daemon that somebody else started keeps its control socket: ours, else that of the system's service."""
+    own = runtime_directory(env)
+    if env.get("RUNTIME_DIRECTORY") or (own / "control.sock").exists():
+        return own
+    return system if system.exists() else own
 
 
 def _xdg(env: Mapping[str, str], name: str, below_home: str) -> Path:

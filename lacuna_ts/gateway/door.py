@@ -35,6 +35,7 @@ MAX_HEADERS: Final = 128
 # serve keeps idle connections for 90 s: ours must live longer, or it sends requests into closing ones.
 KEEPALIVE_S: Final = 120.0
 _LINGER_S: Final = 2.0
+_FLUSH_S: Final = 10.0  # how long what was written before a connection is broken off may take to be read
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNREADABLE: Final = (
     b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,'
@@ -52,6 +53,11 @@ class _Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.identity = None
         super().connection_made(transport)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it waits for its next request."""
+        return self._waiter is not None
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -90,6 +96,17 @@ class Door(web.Server):
         self.via = via
         self.allowed_hosts = allowed_hosts
         self._identify = identify
+        self._is_retired = False
+
+    def retire(self) -> None:
+        """Let no connection be used again: those that rest end now, the others after their answer.
+
+        aiohttp's own way (`pre_shutdown`) leaves resting ones open and deaf, and loses bodies that are on their way.
+        """
+        self._is_retired = True
+        for protocol in list(self.connections):
+            if isinstance(protocol, _Protocol) and protocol.is_resting:
+                protocol.force_close()
 
     def __call__(self) -> RequestHandler:
         """A protocol for one new connection."""
@@ -119,6 +136,8 @@ class Door(web.Server):
         await lead(down, self._parts())
         if down.response is None:  # nobody is there to be answered
             raise ConnectionResetError
+        if self._is_retired:
+            protocol.close()
         return down.response
 
 
@@ -167,6 +186,10 @@ class _AiohttpDownstream:
         assert self.response is not None
         await self.response.write(chunk)
 
+    async def finish(self) -> None:
+        assert self.response is not None
+        await self.response.write_eof()
+
     def break_off(self, *, at_once: bool = False) -> None:
         transport = self._request.transport
         if transport is not None:
@@ -174,6 +197,7 @@ class _AiohttpDownstream:
                 transport.abort()
             else:
                 transport.close()  # flushes what was written, and sends no end of the answer
+                asyncio.get_running_loop().call_later(_FLUSH_S, transport.abort)  # nobody may be reading it
 
 
 class _Pieces:

@@ -43,10 +43,13 @@ class Downstream(Protocol):
     async def write(self, chunk: bytes) -> None:
         """Pass bytes on at once; waits while the caller is not reading. Raises ConnectionError when it is gone."""
 
+    async def finish(self) -> None:
+        """Send the proper end of a begun answer; waits while the caller is not reading. Raises ConnectionError."""
+
     def break_off(self, *, at_once: bool = False) -> None:
         """End the connection without a proper end of the answer, so that nobody takes it for complete.
 
-        What was written is still delivered, unless `at_once`.
+        What was written is still delivered to a caller who reads, unless `at_once`.
         """
 
 

@@ -22,13 +22,14 @@ from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import EVENT_STREAM, pass_on
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
-from lacuna_ts.gateway.running import BODY_STALLED, NEVER, Ending
+from lacuna_ts.gateway.running import BODY_STALLED, NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
 from lacuna_ts.terms import DialectId, Exchange, Refusal
 
 if TYPE_CHECKING:
+    from lacuna_ts.dialects.base import Asked
     from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.gateway.running import Live
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
 
@@ -50,6 +52,7 @@ async def lead(down: Downstream, parts: Parts) -> None:
         refusal = await _until_refused(live)
         if refusal is not None:
             exchange.refusal = refusal.code
+            live.deadline = NEVER
             await _say(refusal, live)
     except ConnectionError:
         exchange.outcome = "caller_left"
@@ -99,6 +102,7 @@ async def _converse(live: Live) -> Refusal | None:
     path = without_base(knock.path, parts.settings.base_path)
     if own_pages.is_for_anybody(down.method, path):
         exchange.operation = own_pages.OWN
+        live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         await own_pages.answer_anybody(live, path)
         return None
     if parts.running.is_draining:
@@ -121,10 +125,12 @@ async def _converse(live: Live) -> Refusal | None:
         return _nothing_here(down.method, path)
     if isinstance(here, OwnRoute):
         exchange.operation = own_pages.OWN
+        live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await own_pages.answer(live, here.path, knock, rights)
     exchange.client = parts.clients.classify(knock.text(b"user-agent") if b"user-agent" in knock.headers else None)
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
     if here.match.operation in {"list_models", "get_model"}:
+        live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await answer_listing(live, here, rights)
     return await _ask(live, here, knock, rights)
 
@@ -140,7 +146,12 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         on_wait=lambda: live.expect(parts.settings.timeouts.body_idle_s, BODY_STALLED),
     )
     live.deadline = NEVER
-    complete_at = live.now()
+    live.heard_at = live.now()
+    if live.heard_at - live.began > KNOWN_FOR_S:
+        now_allowed = await _rights_by_now(live)
+        if isinstance(now_allowed, Refusal):
+            return now_allowed
+        parts, rights = live.parts, now_allowed
     asked = here.dialect.read_request(here.match, body)
     del body
     exchange.requested_model = asked.model
@@ -154,9 +165,15 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
     live.recheck = lambda: _still_allowed(live, parts, question)
 
+    return await _send(live, here, knock, asked)
+
+
+async def _send(live: Live, here: DialectRoute, knock: gate.Knock, asked: Asked) -> Refusal | None:
+    exchange, down, parts = live.exchange, live.down, live.parts
+
     # Say it in the provider's words.
-    provider = parts.providers[plan.provider]
-    outgoing = here.dialect.outgoing(here.match, asked, model=plan.upstream_model)
+    provider = parts.providers[exchange.provider]
+    outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
     request = provider.request(
         down.method,
         outgoing.path,
@@ -167,7 +184,7 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     )
     exchange.attempts = 1
     parts.meters.sent(exchange)
-    exchange.overhead_s = live.now() - complete_at
+    exchange.overhead_s = live.now() - live.heard_at
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
@@ -186,6 +203,16 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     finally:
         exchange.usage = meter.usage()
         response.release()
+
+
+async def _rights_by_now(live: Live) -> Rights | Refusal:
+    """Who the caller is and what they may do, asked again for a request that was long on its way."""
+    seen = await live.down.connection.resolve(live.parts.identifier, live.down.raw_headers)
+    if isinstance(seen, Refusal):
+        return seen
+    live.exchange.caller, rights = seen, live.parts.rights.of(seen)
+    live.confirmed_at = live.checked_at = live.now()
+    return blocked(rights.blocked) if rights.blocked is not None else rights
 
 
 async def _still_allowed(live: Live, judged_by: Parts, question: Question) -> Ending | None:

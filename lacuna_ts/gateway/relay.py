@@ -62,7 +62,9 @@ async def _send_whole(status: int, headers: Headers, body: bytes, live: Live) ->
     live.exchange.status = status
     live.exchange.bytes_out = len(body)
     live.exchange.first_byte_s = live.elapsed()
+    live.expect(live.parts.settings.timeouts.write_stall_s, READER_STALLED)
     await live.down.answer(status, headers, body)
+    live.deadline = NEVER
 
 
 async def _stream(response: UpstreamResponse, meter: Meter, live: Live, headers: Headers) -> None:
@@ -86,9 +88,12 @@ async def _stream(response: UpstreamResponse, meter: Meter, live: Live, headers:
             _check(meter)
     tail = meter.finish()
     _check(meter)
+    live.deadline = now() + write_stall_s
     if tail:
         await write(tail)
         exchange.bytes_out += len(tail)
+    await live.down.finish()
+    live.deadline = NEVER
 
 
 def _check(meter: Meter) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -45,8 +46,8 @@ class Live:
     """One exchange under way: its record, the caller's connection, and the parts that it is served with."""
 
     __slots__ = (
-        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "late", "now", "parts",
-        "recheck", "task",
+        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "late", "now",
+        "parts", "recheck", "task",
     )  # fmt: skip
 
     def __init__(
@@ -56,12 +57,13 @@ class Live:
         self.down = down
         self.parts = parts
         self.task = task
-        self.now = now  # the loop's clock, seconds
+        self.now = now  # seconds; not the loop's clock, which stands still while one event is handled
         self.began = now()
-        self.deadline = NEVER  # loop time
+        self.heard_at = self.began  # when the question was complete
+        self.deadline = NEVER
         self.late: Ending = READER_STALLED  # what it means when the deadline passes
         self.ending: Ending | None = None
-        self.confirmed_at = self.checked_at = self.began  # loop time: tailscaled last vouched, was last asked
+        self.confirmed_at = self.checked_at = self.began  # when tailscaled last vouched, was last asked
         self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
 
     def expect(self, within_s: float | None, late: Ending) -> None:
@@ -74,8 +76,8 @@ class Live:
         return self.now() - self.began
 
     def end(self, ending: Ending) -> None:
-        """End the exchange from outside, once."""
-        if self.ending is None:
+        """End the exchange from outside, once; one that is written down already is only finishing its last bytes."""
+        if self.ending is None and not self.exchange.is_closed:
             self.ending = ending
             self.task.cancel()
 
@@ -83,10 +85,13 @@ class Live:
 class Running:
     """The exchanges under way. Entering and leaving never waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        """`now` is a clock that is never set, in seconds."""
+        self._now = now
         self._live: dict[str, Live] = {}
         self._checks: set[asyncio.Task[None]] = set()
         self.is_draining = False
+        self._gives_up = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -97,14 +102,14 @@ class Running:
         """Take note of a new exchange, led by the current task."""
         task = asyncio.current_task()
         assert task is not None
-        live = self._live[exchange.id] = Live(exchange, down, parts, task, asyncio.get_running_loop().time)
+        live = self._live[exchange.id] = Live(exchange, down, parts, task, self._now)
         return live
 
     def serve_with(self, parts: Parts) -> None:
         """Let what is under way be checked again by the rules of newer parts; it is finished by the older ones."""
         for live in self._live.values():
             live.parts = parts
-            live.checked_at = 0.0
+            live.checked_at = -NEVER
 
     def leave(self, exchange: Exchange) -> None:
         """Forget an exchange that is closed."""
@@ -114,10 +119,9 @@ class Running:
 
     async def watch(self) -> None:
         """Look after everything that runs, until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            now = loop.time()
+            now = self._now()
             due = []
             for live in self._live.values():
                 if now > live.deadline:
@@ -131,26 +135,25 @@ class Running:
                 check.add_done_callback(self._checks.discard)
 
     async def _recheck(self, due: list[Live]) -> None:
-        """Ask again for each; answers for one node are shared by the identifier, so this is one question a node."""
-        for live in due:
-            if live.recheck is None:
-                continue
-            try:
-                ending = await live.recheck()
-            except Exception:  # noqa: BLE001 - a re-check that breaks must not leave a stream running unchecked
-                _log.exception("re-check failed")
-                ending = Ending("revoked", Refusal("identity_unavailable", "Who you are could not be confirmed again."))
-            if ending is not None:
-                live.end(ending)
+        """Ask again for each, at the same time: a tailscaled that hangs must not let one stream wait for another.
+
+        Answers for one node are shared by the identifier, so this is one question a node.
+        """
+        await asyncio.gather(*map(_check_again, due))
+
+    def refuse_new(self) -> None:
+        """From now on, let nothing new begin."""
+        self.is_draining = True
 
     def give_up(self) -> None:
-        """End a drain now, and everything with it."""
+        """End a drain, that has begun or is about to, now, and everything with it."""
+        self._gives_up = True
         self._idle.set()
 
     async def drain(self, timeout_s: float) -> int:
         """Let everything finish, for at most `timeout_s`; then end the rest. Returns how many had to be ended."""
-        self.is_draining = True
-        if self._live:
+        self.refuse_new()
+        if self._live and not self._gives_up:
             self._idle.clear()
             try:
                 async with asyncio.timeout(timeout_s):
@@ -163,3 +166,15 @@ class Running:
         if rest:
             await asyncio.wait([live.task for live in rest], timeout=2.0)
         return len(rest)
+
+
+async def _check_again(live: Live) -> None:
+    if live.recheck is None:
+        return
+    try:
+        ending = await live.recheck()
+    except Exception:  # noqa: BLE001 - a re-check that breaks must not leave a stream running unchecked
+        _log.exception("re-check failed")
+        ending = Ending("revoked", Refusal("identity_unavailable", "Who you are could not be confirmed again."))
+    if ending is not None:
+        live.end(ending)

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
+from lacuna_ts.service.control import Control
+from lacuna_ts.service.health import health
 from lacuna_ts.service.listeners import Listeners, exit_code_for
 from lacuna_ts.service.tasks import Tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lacuna_ts.config.settings import Settings
     from lacuna_ts.gateway.parts import Parts
@@ -39,8 +42,12 @@ class Daemon:
         socket_path: str,
         notifier: Notifier,
         read_again: Callable[[], Settings] | None = None,
+        control_directory: Path | None = None,
     ) -> None:
-        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none."""
+        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none.
+
+        `control_directory` is where the control socket is put; without it there is none.
+        """
         self._settings = settings
         self._read_again = read_again
         self._notifier = notifier
@@ -51,8 +58,13 @@ class Daemon:
             self._lasting.tailnet,
             lambda: self.parts,
             local_callers=settings.tailnet.local_callers,
+            on_change=self._tell,
         )
+        started_at = self.parts.now()
+        questions = {"health": lambda: health(self.parts, self.listeners, started_at=started_at)}
+        self._control = None if control_directory is None else Control(control_directory, questions)
         self._tasks = Tasks()
+        self._followers = Tasks()
         self._stop = asyncio.Event()
         self._exit_code = 0
 
@@ -63,12 +75,17 @@ class Daemon:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         tailnet = self._lasting.tailnet
-        tailnet.subscribe(lambda _: self._notifier.status(self._status()))
+        tailnet.subscribe(lambda _: self._tell())
         try:
+            self.listeners.tls.read_files()()
             await self.listeners.open_serve_sockets()
+            if self._control is not None:
+                await self._control.open()
             self._tasks.spawn("tailnet", tailnet.run)
             self._tasks.spawn("running", self._lasting.running.watch)
-            self._tasks.spawn("listeners", self._follow)
+            self._followers.spawn("listeners", self._follow)
+            if self.listeners.tls.orders is not None:
+                self._tasks.spawn("certificates", self.listeners.tls.orders.run)
             if self._notifier.watchdog_every_s:
                 self._tasks.spawn("watchdog", self._ping)
             await self._first_word()
@@ -84,8 +101,10 @@ class Daemon:
 
     def stop(self) -> None:
         """Begin to stop; called again, stop without waiting for what is under way."""
+        running = self._lasting.running
         if self._stop.is_set():
-            self._lasting.running.give_up()
+            running.give_up()
+        running.refuse_new()
         self._stop.set()
 
     def reload(self) -> None:
@@ -94,14 +113,22 @@ class Daemon:
             return
         try:
             settings = self._read_again()
+            show_certificates = self.listeners.tls.read_files()
             parts = assemble(settings, self._lasting)
         except LacunaError as error:
             self._lasting.meters.reloaded(is_success=False)
             _log.error("the configuration was not reloaded, the old one stays: %s", error)
             return
+        except Exception:  # noqa: BLE001 - what was asked for by a signal has nobody else to tell of our bug
+            self._lasting.meters.reloaded(is_success=False)
+            _log.exception("the configuration was not reloaded, the old one stays")
+            return
         if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
             _log.warning("changes of `listen` and `tailnet` take effect after a restart")
         self.parts = parts
+        show_certificates()
+        if self.listeners.tls.orders is not None:
+            self.listeners.tls.orders.look_again()
         self._lasting.running.serve_with(parts)
         self._settings = settings
         self._lasting.meters.reloaded(is_success=True)
@@ -112,9 +139,7 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_WORD_S):
                 while not self._stop.is_set():
-                    if self.parts.tailnet.state.is_running and (
-                        self.listeners.followers.open_at or not self.listeners.ports
-                    ):
+                    if self.parts.tailnet.state.is_running and self.listeners.is_complete:
                         return
                     await asyncio.sleep(_LOOK_S)
 
@@ -129,6 +154,10 @@ class Daemon:
         self._exit_code = exit_code_for(error)
         self._stop.set()
 
+    def _tell(self) -> None:
+        if not self._stop.is_set():  # what is said last is that we are stopping
+            self._notifier.status(self._status())
+
     def _status(self) -> str:
         state = self.parts.tailnet.state
         if not state.is_reachable:
@@ -136,7 +165,11 @@ class Daemon:
         if not state.is_running:
             return f"waiting for tailscale to run (it is {state.backend_state})"
         places = ", ".join(f"{ip} port {port}" for ip, port in self.listeners.followers.open_at)
-        return f"serving on {places}" if places else "serving behind tailscale serve"
+        orders = self.listeners.tls.orders
+        missing = f"; {orders.problems[0]}" if orders is not None and orders.problems else ""
+        if not places and self.listeners.ports:
+            return f"not listening yet{missing}"
+        return (f"serving on {places}" if places else "serving behind tailscale serve") + missing
 
     async def _ping(self) -> None:
         every = self._notifier.watchdog_every_s
@@ -148,13 +181,17 @@ class Daemon:
         drain_s = self._settings.timeouts.drain_s or _DEFAULT_DRAIN_S
         running = self._lasting.running
         self._notifier.stopping(drain_s)
-        await self.listeners.stop_accepting()
+        running.refuse_new()
+        await self._followers.stop()  # or an address that comes now would be listened on
+        self.listeners.stop_accepting()
         if len(running):
             _log.info("stopping: waiting for %d running exchanges, at most %g s", len(running), drain_s)
         ended = await running.drain(drain_s)
         if ended:
             _log.warning("stopped with %d exchanges unfinished", ended)
         await self._tasks.stop()
+        if self._control is not None:
+            await self._control.close()
         await self.listeners.break_off()
         await self._lasting.upstream.close()
         self._lasting.api.close()

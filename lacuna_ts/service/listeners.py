@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.config.settings import ServeListen, TailnetListen
 from lacuna_ts.gateway.door import Door
+from lacuna_ts.service.tls import TlsPorts
 from lacuna_ts.tailnet.binding import BACKLOG, remove_socket, serve_socket
 from lacuna_ts.tailnet.credentials import peer_credentials
 from lacuna_ts.tailnet.follow import Followers
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 # A caller that vanishes without a word (a closed laptop) is noticed after half a minute.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 30_000))
+_HANDSHAKE_S: Final = 10.0
+_GOODBYE_S: Final = 2.0  # how long a caller may take to say that it has seen the end of a TLS connection
 
 
 class Open:
@@ -36,8 +39,17 @@ class Open:
 
     async def close(self) -> None:
         """Accept no more; idle connections are closed, busy ones after their answer."""
+        self.stop_accepting()
+        self._door.retire()
+
+    def stop_accepting(self) -> None:
+        """Accept no more; connections that are there may go on."""
         self._server.close()
-        self._door.pre_shutdown()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it accepts no more and nobody is left on it."""
+        return not self._server.is_serving() and not self._door.connections
 
     async def break_off(self) -> None:
         """End every connection that is left."""
@@ -55,14 +67,19 @@ class Listeners:
         parts: Callable[[], Parts],
         *,
         local_callers: LocalCallers,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_change` is called after a listener was opened."""
         self._parts = parts
+        self._on_change = on_change
         self._local_callers = local_callers
         self._sockets = [one for one in listen if isinstance(one, ServeListen)]
         self._open: list[Open] = []
         self._hosts: tuple[TailnetState | None, dict[int, frozenset[str]]] = (None, {})
-        self.ports = tuple(one.port for one in listen if isinstance(one, TailnetListen) and one.tls is None)
-        self.followers = Followers(watch, self.ports, self._open_tailnet)
+        self.ports = tuple(one.port for one in listen if isinstance(one, TailnetListen))
+        plain = tuple(one.port for one in listen if isinstance(one, TailnetListen) and one.tls is None)
+        self.followers = Followers(watch, plain, self._open_tailnet)
+        self.tls = TlsPorts(listen, watch, self.followers.add_ports)  # its ports are opened once it has certificates
 
     async def open_serve_sockets(self) -> None:
         """Open the unix sockets for `tailscale serve`. Raises OSError, LookupError or ValueError, each with a fix."""
@@ -87,9 +104,19 @@ class Listeners:
                 local_callers=self._local_callers,
             )
         )
-        server = await asyncio.get_running_loop().create_server(door, sock=sock, backlog=BACKLOG)
+        context = self.tls.context(port)
+        server = await asyncio.get_running_loop().create_server(
+            door,
+            sock=sock,
+            backlog=BACKLOG,
+            ssl=context,
+            ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
+            ssl_shutdown_timeout=None if context is None else _GOODBYE_S,
+        )
         opened = Open(server, door)
+        self._open = [one for one in self._open if not one.is_over]  # of addresses that were ours once
         self._open.append(opened)
+        asyncio.get_running_loop().call_soon(self._on_change)
         return opened
 
     def _door(self, facts: ListenerFacts) -> Door:
@@ -115,10 +142,20 @@ class Listeners:
             hosts = by_port[port] = allowed_hosts(state, parts.settings.tailnet.public_url, [port])
         return hosts
 
-    async def stop_accepting(self) -> None:
-        """Close the listening sockets; connections that are busy go on."""
+    @property
+    def serve_paths(self) -> tuple[str, ...]:
+        """The unix sockets for `tailscale serve`."""
+        return tuple(one.path for one in self._sockets)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every tailnet port is open somewhere."""
+        return {port for _, port in self.followers.open_at} >= set(self.ports)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets. Who is connected is still answered: readiness, and that we are stopping."""
         for opened in self._open:
-            await opened.close()
+            opened.stop_accepting()
         for one in self._sockets:
             remove_socket(one.path)
 

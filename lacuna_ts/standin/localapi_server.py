@@ -45,6 +45,7 @@ class LocalApiServer:
         self.version = version
         self.framing = "auto"  # or "chunked", "length": how answers are framed
         self.keeps_alive = True
+        self.retry_after_s: int | None = None  # said with answers of status 429
         self.requests: deque[SeenRequest] = deque(maxlen=100_000)
         self.counts: Counter[str] = Counter()
         self.connections_made = 0
@@ -182,6 +183,8 @@ class LocalApiServer:
             f"Tailscale-Cap: 131\r\nTailscale-Version: {self.version}\r\n"
             "Date: Mon, 02 Mar 2026 03:04:05 GMT\r\n"
         )
+        if status == 429 and self.retry_after_s is not None:
+            text += f"Retry-After: {self.retry_after_s}\r\n"
         closing = b"" if self.keeps_alive else b"Connection: close\r\n"
         return text.encode() + closing + framing + b"\r\n"
 

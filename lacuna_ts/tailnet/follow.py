@@ -19,7 +19,7 @@ from lacuna_ts.tailnet.peer import LOOPBACK
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from lacuna_ts.tailnet.daemon import TailnetState, TailnetWatch
 
@@ -67,6 +67,13 @@ class Followers:
     def problems(self) -> tuple[str, ...]:
         """Why we do not listen where we should, one sentence each."""
         return tuple(self._problems.values())
+
+    def add_ports(self, ports: Iterable[int]) -> None:
+        """Listen on `ports` too, from now on."""
+        missing = tuple(port for port in ports if port not in self._ports)
+        if missing:
+            self._ports += missing
+            self._changed.set()
 
     async def run(self) -> None:
         """Follow for ever. Raises OSError for a port that is taken or not ours to have while nothing is open yet."""

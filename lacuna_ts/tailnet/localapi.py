@@ -77,12 +77,16 @@ def usual_socket(places: Sequence[str] = USUAL_SOCKETS) -> str:
 
 
 class LocalApiError(IdentityUnavailable):
-    """tailscaled answered, with an error. `status` is its HTTP status, `detail` its words (for the log only)."""
+    """tailscaled answered, with an error. `status` is its HTTP status, `detail` its words (for the log only).
 
-    def __init__(self, status: int, detail: str) -> None:
+    `wait_s` is what it said about asking again (Retry-After in seconds), None when nothing.
+    """
+
+    def __init__(self, status: int, detail: str, wait_s: float | None = None) -> None:
         super().__init__(_ODD)
         self.status = status
         self.detail = detail
+        self.wait_s = wait_s
 
 
 class LocalApi:
@@ -225,7 +229,8 @@ class LocalApi:
         answer = await self._ask(target, timeout_s, max_bytes)
         if answer.status == 200:
             return answer.body
-        raise LocalApiError(answer.status, _words(answer.body))
+        wait_s = float(answer.retry_after) if answer.retry_after.isdigit() else None
+        raise LocalApiError(answer.status, _words(answer.body), wait_s)
 
     async def _ask(self, target: str, timeout_s: float, max_bytes: int) -> Answer:
         deadline = asyncio.get_running_loop().time() + timeout_s

@@ -63,6 +63,7 @@ class House:
         self.process: asyncio.subprocess.Process | None = None
         self.notices: list[str] = []
         self._config = dict(config or {})
+        self._connections: list[Connection] = []
         self._starts_tailscaled = starts_tailscaled
         self._arguments = arguments
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -81,6 +82,8 @@ class House:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop everything; on failure, show the daemon's log."""
+        for connection in self._connections:
+            connection.close()
         await self.stop()
         await self.provider.stop()
         await self.tailscaled.stop()
@@ -117,6 +120,7 @@ class House:
         path.write_text(json.dumps(self.config()))
         env = dict(os.environ)
         env["LACUNA_TS_TAILSCALED_SOCKET"] = str(self.folder / "ts.sock")
+        env["RUNTIME_DIRECTORY"] = str(self.folder / "run")
         env["NOTIFY_SOCKET"] = str(self.folder / "notify")
         with self.log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -162,6 +166,13 @@ class House:
         lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
         return [line for line in lines if "outcome" in line]
 
+    async def closed(self, count: int) -> list[dict[str, Any]]:
+        """The log lines of exchanges, once there are `count`: a line is written after the answer."""
+        async with asyncio.timeout(5):
+            while len(lines := self.exchanges()) < count:
+                await asyncio.sleep(0.01)
+        return lines
+
     # --- asking --------------------------------------------------------------------------------------------------
 
     def person(self, address: str, login: str, *grants: Mapping[str, Any], **facts: Any) -> Any:
@@ -171,7 +182,9 @@ class House:
 
     async def connect(self) -> Connection:
         """A connection as `tailscale serve` makes it."""
-        return Connection(*await asyncio.open_unix_connection(self.serve_path, limit=1 << 22))
+        connection = Connection(*await asyncio.open_unix_connection(self.serve_path, limit=1 << 22))
+        self._connections.append(connection)
+        return connection
 
     async def ask(
         self,

@@ -49,7 +49,7 @@ def test_every_token_is_counted_under_the_right_name() -> None:
             mine = (await house.ask("100.64.0.7", "GET", "/metrics/me")).body.decode()
             wanted = f'user="alice@example.com",model="gpt-5",kind="input"}} {2 * usage["prompt_tokens"]}'
             assert wanted in mine, mine
-            lines = house.exchanges()
+            lines = await house.closed(2)
             assert [line["outcome"] for line in lines] == ["completed", "completed"]
             assert {line["login"] for line in lines} == {"alice@example.com"}
 
