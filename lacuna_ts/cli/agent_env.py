@@ -17,7 +17,7 @@ from lacuna_ts.cli.agents import AGENTS
 from lacuna_ts.cli.loading import config_option, load_file
 from lacuna_ts.config.compatibility import BUILT
 from lacuna_ts.config.places import config_file, tailscaled_socket
-from lacuna_ts.config.settings import ServeListen, Settings, TailnetListen
+from lacuna_ts.config.settings import Settings, TailnetListen
 from lacuna_ts.errors import LacunaError
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.localapi import LocalApi
@@ -136,7 +136,7 @@ def url_of(settings: Settings, state: TailnetState) -> str | None:
     for one in settings.listen:
         if isinstance(one, TailnetListen):
             return _with_port(f"http://{state.dns_name}", one.port, 80)
-        if isinstance(one, ServeListen) and one.service:
+        if one.service:
             return f"https://{one.service.removeprefix('svc:')}.{state.suffix}"
     return f"https://{state.dns_name}"
 

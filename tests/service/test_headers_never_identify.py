@@ -18,7 +18,13 @@ NAMES = [
     "Remote-Email", "Remote-Groups", "X-Auth-Request-User", "X-Auth-Request-Email", "True-Client-IP",
     "CF-Connecting-IP", "CF-Access-Authenticated-User-Email", "X-User-Email", "X-Lacuna-User", "X-Original-User",
 ]  # fmt: skip
-VALUES = [VICTIM, "100.64.0.66", '{"flare.io/cap/lacuna/grants":[{}]}', "for=100.64.0.66", "=?utf-8?q?boss=40example.com?="]
+VALUES = [
+    VICTIM,
+    "100.64.0.66",
+    '{"flare.io/cap/lacuna/grants":[{}]}',
+    "for=100.64.0.66",
+    "=?utf-8?q?boss=40example.com?=",
+]
 
 
 def variants(count: int) -> list[tuple[str, str]]:
@@ -42,7 +48,9 @@ def test_500_spellings_behind_serve() -> None:
             house.person("100.64.0.66", VICTIM, {})
             connection = await house.connect()
             for name, value in variants(500):
-                sent = await connection.ask("100.64.0.8", "POST", "/v1/chat/completions", body=CHAT, headers={name: value})
+                sent = await connection.ask(
+                    "100.64.0.8", "POST", "/v1/chat/completions", body=CHAT, headers={name: value}
+                )
                 assert sent.error in {"no_grant", "bad_request"}, (name, value, sent.body)
                 if sent.headers.get("connection") == "close":
                     connection = await house.connect()
@@ -50,7 +58,9 @@ def test_500_spellings_behind_serve() -> None:
             for name, value in variants(500):
                 if "_" in name:
                     continue
-                sent = await connection.ask("100.64.0.7", "POST", "/v1/chat/completions", body=CHAT, headers={name: value})
+                sent = await connection.ask(
+                    "100.64.0.7", "POST", "/v1/chat/completions", body=CHAT, headers={name: value}
+                )
                 assert sent.status == 200, (name, value, sent.body)
             told = b"".join(request.raw_head for request in house.provider.requests).lower()
             assert b"boss" not in told
@@ -62,7 +72,10 @@ def test_500_spellings_behind_serve() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("forwarded", [[], ["100.64.0.7", "100.64.0.8"], ["100.64.0.7, 100.64.0.8"], ["8.8.8.8"], ["::1"], ["nonsense"], [""]])
+@pytest.mark.parametrize(
+    "forwarded",
+    [[], ["100.64.0.7", "100.64.0.8"], ["100.64.0.7, 100.64.0.8"], ["8.8.8.8"], ["::1"], ["nonsense"], [""]],
+)
 def test_serve_sets_exactly_one_address(forwarded: list[str]) -> None:
     """A request without exactly one tailnet address in X-Forwarded-For is nobody's."""
 

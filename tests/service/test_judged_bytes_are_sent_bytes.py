@@ -50,7 +50,8 @@ def test_200_path_mutants() -> None:
                 payload = json.dumps(ALLOWED).encode()
                 connection.writer.write(
                     f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 100.64.0.7\r\n"
-                    f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n".encode() + payload
+                    f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n".encode()
+                    + payload
                 )
                 answer = await connection.receive()
                 assert answer.status in {200, 400, 403, 404, 421}, (path, answer.status)
@@ -171,7 +172,9 @@ def test_bombs_are_refused(coding: str, body: bytes, code: str) -> None:
     async def scenario() -> None:
         async with House({"body": {"max_bytes": 2_000_000}}) as house:
             house.person("100.64.0.7", "alice@example.com", {})
-            answer = await house.ask("100.64.0.7", "POST", "/v1/messages", headers={"Content-Encoding": coding}, body=body)
+            answer = await house.ask(
+                "100.64.0.7", "POST", "/v1/messages", headers={"Content-Encoding": coding}, body=body
+            )
             assert answer.error == code, answer.body
             assert house.provider.requests == []
             assert (await house.ask("100.64.0.7", "POST", "/v1/messages", body=ALLOWED)).status == 200

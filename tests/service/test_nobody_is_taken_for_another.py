@@ -12,7 +12,9 @@ PEOPLE = 200
 
 
 async def _many(house: House, requests: int, connections: int) -> None:
-    people = {f"100.64.{number // 250}.{number % 250 + 1}": f"user{number}@example.com" for number in range(1, PEOPLE + 1)}
+    people = {
+        f"100.64.{number // 250}.{number % 250 + 1}": f"user{number}@example.com" for number in range(1, PEOPLE + 1)
+    }
     for address, login in people.items():
         house.person(address, login, {"models": {f"model-{login}": {}}})
     order = [address for _ in range(requests // PEOPLE) for address in people]
@@ -37,7 +39,9 @@ async def _many(house: House, requests: int, connections: int) -> None:
         said = seen.json()
         assert said["messages"][0]["content"] == f"I am {said['model'].removeprefix('model-')}"
     assert len(house.provider.requests) == requests
-    admin = house.tailscaled.add_node("100.64.9.9", login="admin@example.com", caps={"flare.io/cap/lacuna/role": [{"role": "admin"}]})
+    admin = house.tailscaled.add_node(
+        "100.64.9.9", login="admin@example.com", caps={"flare.io/cap/lacuna/role": [{"role": "admin"}]}
+    )
     assert admin is not None
     metrics = (await house.ask("100.64.9.9", "GET", "/metrics")).body.decode()
     counted = dict(re.findall(r'lacuna_provider_requests_total\{[^}]*user="([^"]+)"[^}]*\} (\d+)', metrics))
