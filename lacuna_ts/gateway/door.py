@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from lacuna_ts.errors import BadRequest
+from lacuna_ts.framing.head import header_lines
 from lacuna_ts.gateway.exchange import lead
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ _UNREADABLE: Final = (
     b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,'
     b'"code":"bad_request"}}'
 )
+_PHRASES: Final = {one.value: one.phrase for one in HTTPStatus}
+_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _SERVER: Final = ("server", "lacuna-ts")
 
 
@@ -138,7 +143,7 @@ class Door(web.Server):
             raise ConnectionResetError
         if self._is_retired:
             protocol.close()
-        return down.response
+        return cast("web.StreamResponse", down.response)
 
 
 class _AiohttpDownstream:
@@ -160,7 +165,7 @@ class _AiohttpDownstream:
         self.connection = connection
         self.allowed_hosts = allowed_hosts
         self.has_begun = False
-        self.response: web.StreamResponse | None = None
+        self.response: web.StreamResponse | _Sent | None = None
 
     def body_pieces(self, *, expects_continue: bool) -> _Pieces:
         return _Pieces(self._request, expects_continue=expects_continue)
@@ -168,13 +173,17 @@ class _AiohttpDownstream:
     async def answer(
         self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False
     ) -> None:
-        response = web.Response(status=status, headers=[*headers, _SERVER], body=body)
-        if close:
-            response.force_close()
+        request, transport = self._request, self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        stays = request.keep_alive and not close
+        head = _head(request.version, status, list(headers), len(body), stays=stays)
+        sent = head if request.method == "HEAD" or status in _BODILESS else head + body
         self.has_begun = True
-        self.response = response
-        await response.prepare(self._request)
-        await response.write_eof()
+        self.response = _Sent(stays)
+        request.writer.output_size = len(sent)
+        transport.write(sent)
+        await request.writer.drain()
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         response = web.StreamResponse(status=status, headers=[*headers, _SERVER])
@@ -183,8 +192,7 @@ class _AiohttpDownstream:
         await response.prepare(self._request)
 
     async def write(self, chunk: bytes) -> None:
-        assert self.response is not None
-        await self.response.write(chunk)
+        await self._request.writer.write(chunk)  # the response would do the same, after checks that we need not
 
     async def finish(self) -> None:
         assert self.response is not None
@@ -198,6 +206,33 @@ class _AiohttpDownstream:
             else:
                 transport.close()  # flushes what was written, and sends no end of the answer
                 asyncio.get_running_loop().call_later(_FLUSH_S, transport.abort)  # nobody may be reading it
+
+
+class _Sent:
+    """Stands for an answer that is out already: aiohttp's server only asks whether the connection stays."""
+
+    __slots__ = ("keep_alive",)
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to be done."""
+
+    async def write_eof(self) -> None:
+        """Nothing is left to be done."""
+
+
+def _head(
+    version: tuple[int, int], status: int, headers: list[tuple[str, str]], length: int, *, stays: bool
+) -> bytes:
+    if status != HTTPStatus.NO_CONTENT:
+        headers.append(("content-length", str(length)))
+    headers += (("date", rfc822_formatted_time()), _SERVER)
+    if stays != (version == (1, 1)):  # else it goes without saying
+        headers.append(("connection", "keep-alive" if stays else "close"))
+    line = f"HTTP/{version[0]}.{version[1]} {status} {_PHRASES.get(status, '')}\r\n"
+    return f"{line}{header_lines(headers)}\r\n".encode()
 
 
 class _Pieces:

@@ -14,6 +14,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 from yarl import URL
 
+from lacuna_ts.framing.head import header_lines
 from lacuna_ts.upstream.session import MAX_FIELD_BYTES, READ_BUFFER_BYTES
 
 if TYPE_CHECKING:
@@ -161,9 +162,7 @@ def is_hung_up(transport: asyncio.Transport) -> bool:
 
 
 def _header_lines(headers: CIMultiDict[str], body: bytes | None) -> str:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers) or "\0" in lines:
-        raise ValueError("a header that goes up holds a line break")
+    lines = header_lines(headers.items())
     if body is None:
         return lines
     kind = "" if "Content-Type" in headers else "Content-Type: application/json\r\n"
