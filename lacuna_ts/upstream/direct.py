@@ -80,11 +80,20 @@ class DirectClient:
         self._places: dict[str, _Place] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
-    async def send(self, request: OutgoingRequest) -> DirectAnswer:
-        """Send and wait for the head of the answer. Raises what aiohttp's session would."""
+    async def send(self, request: OutgoingRequest, patience_s: float | None) -> DirectAnswer:
+        """Send and wait for the head of the answer, together at most `patience_s`.
+
+        Raises what aiohttp's session would, TimeoutError among it.
+        """
+        loop = asyncio.get_running_loop()
+        until = None if patience_s is None else loop.time() + patience_s
         place = self._places.get(request.url) or self._learn(request.url)
         head = f"{request.method} {place.start}{_header_lines(request.headers, request.body)}\r\n".encode()
-        connection = await self._connect(place, request.connect_s)
+        connect_s = request.connect_s
+        if patience_s is not None and (connect_s is None or patience_s < connect_s):
+            connect_s = patience_s
+        connection = await self._connect(place, connect_s)
+        timer: asyncio.TimerHandle | None = None
         try:
             protocol = connection.protocol
             assert protocol is not None
@@ -97,6 +106,8 @@ class DirectClient:
                 max_line_size=MAX_FIELD_BYTES,
                 max_field_size=MAX_FIELD_BYTES,
             )
+            if until is not None:  # cheaper than a cancellation, and nobody else waits for this connection
+                timer = loop.call_at(until, protocol.set_exception, TimeoutError())
             body = request.body
             if not body:
                 protocol.transport.write(head)
@@ -109,6 +120,9 @@ class DirectClient:
         except BaseException:
             _break_off(connection)
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def _connect(self, place: _Place, connect_s: float | None) -> Connection:
         """A connection on which something can be sent: none that the provider has closed meanwhile."""

@@ -23,7 +23,7 @@ from lacuna_ts.upstream.failures import CAUGHT, failure_of, protocol_failure, re
 from lacuna_ts.upstream.session import ForbiddenAddress, is_forbidden
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator
 
     from aiohttp.abc import AbstractStreamWriter
     from multidict import MultiMapping
@@ -53,14 +53,13 @@ class AiohttpUpstream:
         loop = asyncio.get_running_loop()
         started = loop.time()
         patience = _shorter(request.first_byte_s, request.total_s)
+        response: DirectAnswer | aiohttp.ClientResponse
         try:
-            if request.proxy is not None and is_forbidden(URL(request.url, encoded=True).raw_host or ""):
-                raise ForbiddenAddress("a link-local or metadata address behind a proxy")
-            if patience is None:
-                response = await self._send(request)
+            if request.proxy is None:
+                response = await self._direct.send(request, patience)
             else:
-                async with asyncio.timeout_at(started + patience):
-                    response = await self._send(request)
+                async with asyncio.timeout(patience):
+                    response = await self._send_through(request.proxy, request)
         except CAUGHT as error:
             raise failure_of(error, is_before_answer=True) from error
         if not 200 <= response.status < 300 and not 400 <= response.status < 600:
@@ -70,10 +69,9 @@ class AiohttpUpstream:
             raise protocol_failure(f"status {response.status}")
         return AiohttpResponse(response, request, loop, started)
 
-    def _send(self, request: OutgoingRequest) -> Awaitable[DirectAnswer | aiohttp.ClientResponse]:
-        return self._direct.send(request) if request.proxy is None else self._send_through_proxy(request)
-
-    async def _send_through_proxy(self, request: OutgoingRequest) -> aiohttp.ClientResponse:
+    async def _send_through(self, proxy: str, request: OutgoingRequest) -> aiohttp.ClientResponse:
+        if is_forbidden(URL(request.url, encoded=True).raw_host or ""):
+            raise ForbiddenAddress("a link-local or metadata address behind a proxy")
         timeout = self._timeouts.get(request.connect_s)
         if timeout is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=request.connect_s, sock_connect=None)
@@ -90,7 +88,7 @@ class AiohttpUpstream:
                     data=body,
                     allow_redirects=False,
                     timeout=timeout,
-                    proxy=request.proxy,
+                    proxy=proxy,
                 )
             except aiohttp.ClientConnectorError:
                 raise
