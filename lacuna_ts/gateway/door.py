@@ -148,8 +148,8 @@ class Door(web.Server):
 
 class _AiohttpDownstream:
     __slots__ = (
-        "_is_chunked", "_request", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers", "response",
-        "target", "version", "via",
+        "_is_chunked", "_request", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers",
+        "response", "target", "version", "via",
     )  # fmt: skip
 
     def __init__(
@@ -231,9 +231,7 @@ class _Sent:
         """Nothing is left to be done."""
 
 
-def _head(
-    version: tuple[int, int], status: int, headers: list[tuple[str, str]], length: int, *, stays: bool
-) -> bytes:
+def _head(version: tuple[int, int], status: int, headers: list[tuple[str, str]], length: int, *, stays: bool) -> bytes:
     if status != HTTPStatus.NO_CONTENT:
         headers.append(("content-length", str(length)))
     headers += (("date", rfc822_formatted_time()), _SERVER)

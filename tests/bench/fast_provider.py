@@ -20,7 +20,8 @@ UNARY = (
 ).encode()
 UNARY_ANSWER = (b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(UNARY)) + UNARY
 EVENT = (
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench","system_fingerprint":"fp_0",'
+    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"bench",'
+    b'"system_fingerprint":"fp_0",'
     b'"choices":[{"index":0,"delta":{"content":" some words that a model might say in one go"},"logprobs":null,'
     b'"finish_reason":null}],"usage":null,"obfuscation":"abcdefghijklmnopqrst"}\n\n'
 )

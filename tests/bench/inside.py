@@ -108,9 +108,7 @@ async def _shares(parts: Any) -> dict[str, float]:
         return dialect.outgoing(match, read, model="bench-2026")
 
     def metering() -> Usage:
-        meter = Meter(
-            dialect, match, asked, hides_usage=False, content_type="application/json", content_encoding=""
-        )
+        meter = Meter(dialect, match, asked, hides_usage=False, content_type="application/json", content_encoding="")
         meter.feed(UNARY)
         meter.finish()
         return meter.usage()

@@ -104,7 +104,9 @@ def is_answering(port: int, body: dict[str, Any] | None = None) -> bool:
     """Whether a chat is answered with 200."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request("POST", "/v1/chat/completions", json.dumps(body or CHAT), {"content-type": "application/json"})
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(body or CHAT), {"content-type": "application/json"}
+        )
         return connection.getresponse().status == 200
     except OSError:
         return False
