@@ -132,11 +132,6 @@ class DirectClient:
             self._timeouts[connect_s] = timeout
         for _ in range(_MAX_STALE):
             connection = await self._connector.connect(place.dial, [], timeout)
-            try:
-                await asyncio.sleep(0)  # if the provider closed behind its last answer, the loop hears of it now
-            except BaseException:
-                connection.close()
-                raise
             transport = connection.transport
             if transport is not None and not transport.is_closing() and not is_hung_up(transport):
                 return connection
