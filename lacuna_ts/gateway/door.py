@@ -13,7 +13,7 @@ import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
@@ -46,6 +46,7 @@ _UNREADABLE: Final = (
 )
 _PHRASES: Final = {one.value: one.phrase for one in HTTPStatus}
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_SPOKEN: Final = (HttpVersion11, HttpVersion10)
 _SERVER: Final = ("server", "lacuna-ts")
 
 
@@ -138,6 +139,9 @@ class Door(web.Server):
                 raise ConnectionResetError
             connection = protocol.identity = self._identify(transport)
         down = _AiohttpDownstream(request, self.via, connection, self.allowed_hosts())
+        if down.version not in _SPOKEN:
+            # aiohttp would write the version that was claimed into the status line of our answer.
+            request._cache["version"] = HttpVersion11  # noqa: SLF001 - there is no public way
         await lead(down, self._parts())
         if down.response is None:  # nobody is there to be answered
             raise ConnectionResetError

@@ -87,7 +87,8 @@ class Listeners:
         for one in self._sockets:
             sock = serve_socket(one.path, one.mode, one.group)
             self._ours.append(one.path)
-            door = self._door(ListenerFacts("serve", service=one.service or ""))
+            facts = ListenerFacts("serve", service=one.service or "", local_callers=self._local_callers)
+            door = self._door(facts)
             server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=BACKLOG)
             self._open.append(Open(server, door))
 

@@ -11,8 +11,10 @@ Callers come in over a serve listener, where each request can be another's: the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,13 +32,15 @@ if TYPE_CHECKING:
 GRANTS = "flare.io/cap/lacuna/grants"
 KEY = "sk-the-gateways-own-key-4f9a"
 READY_WITHIN_S = 20.0
+BELOW_OUTGOING = (15_000, 32_000)  # Linux and macOS give outgoing connections higher ports
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, and that no outgoing connection is given meanwhile."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randint(*BELOW_OUTGOING)))
+            return int(probe.getsockname()[1])
 
 
 class House:
