@@ -36,6 +36,8 @@ ROUTING_FIELDS: Final = frozenset(
     }
 )  # fmt: skip
 
+_READ_NAME: Final = msgspec.json.Decoder(str)
+_READ_COUNT: Final = msgspec.json.Decoder(int | None)
 _TRUE: Final = b"true"
 _FALSE: Final = (b"false", b"null")
 _NULL: Final = b"null"
@@ -61,7 +63,7 @@ def read_model(fields: Mapping[str, msgspec.Raw]) -> str:
     if raw is None:
         raise BadRequest("The field `model` is missing: name the model to use.")
     try:
-        name: str = msgspec.json.decode(raw, type=str)
+        name = _READ_NAME.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadRequest("The field `model` must be a string.") from None
     return check_model(name)
@@ -93,7 +95,7 @@ def read_count(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
     if raw is None:
         return None
     try:
-        value: int | None = msgspec.json.decode(raw, type=int | None) if len(raw) <= 32 else -1
+        value = _READ_COUNT.decode(raw) if len(raw) <= 32 else -1
     except msgspec.MsgspecError:
         value = -1
     if value is not None and not 0 <= value <= MAX_COUNT:

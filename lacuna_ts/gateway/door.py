@@ -13,12 +13,15 @@ import contextlib
 import logging
 import socket
 import struct
-from typing import TYPE_CHECKING, Any, Final
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from lacuna_ts.errors import BadRequest
+from lacuna_ts.framing.head import header_lines
 from lacuna_ts.gateway.exchange import lead
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ _UNREADABLE: Final = (
     b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,'
     b'"code":"bad_request"}}'
 )
+_PHRASES: Final = {one.value: one.phrase for one in HTTPStatus}
+_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _SPOKEN: Final = (HttpVersion11, HttpVersion10)
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 _SERVER: Final = ("server", "lacuna-ts")
@@ -146,19 +151,20 @@ class Door(web.Server):
             raise ConnectionResetError
         if self._is_retired:
             protocol.close()
-        return down.response
+        return cast("web.StreamResponse", down.response)
 
 
 class _AiohttpDownstream:
     __slots__ = (
-        "_request", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers", "response",
-        "target", "version", "via",
+        "_is_chunked", "_request", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers",
+        "response", "target", "version", "via",
     )  # fmt: skip
 
     def __init__(
         self, request: web.BaseRequest, via: Via, connection: ConnectionIdentity, allowed_hosts: frozenset[str] | None
     ) -> None:
         self._request = request
+        self._is_chunked = request.version >= (1, 1)  # answers whose length is not known
         self.method: str = request.method
         self.target: str = request.raw_path
         self.version: tuple[int, int] = request.version
@@ -168,7 +174,7 @@ class _AiohttpDownstream:
         self.connection = connection
         self.allowed_hosts = allowed_hosts
         self.has_begun = False
-        self.response: web.StreamResponse | None = None
+        self.response: web.StreamResponse | _Sent | None = None
 
     def body_pieces(self, *, expects_continue: bool) -> _Pieces:
         return _Pieces(self._request, expects_continue=expects_continue)
@@ -176,13 +182,17 @@ class _AiohttpDownstream:
     async def answer(
         self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False
     ) -> None:
-        response = web.Response(status=status, headers=[*headers, _SERVER], body=body)
-        if close:
-            response.force_close()
+        request, transport = self._request, self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        stays = request.keep_alive and not close
+        head = _head(request.version, status, list(headers), len(body), stays=stays)
+        sent = head if request.method == "HEAD" or status in _BODILESS else head + body
         self.has_begun = True
-        self.response = response
-        await response.prepare(self._request)
-        await response.write_eof()
+        self.response = _Sent(stays)
+        request.writer.output_size = len(sent)
+        transport.write(sent)
+        await request.writer.drain()
 
     async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         response = web.StreamResponse(status=status, headers=[*headers, _SERVER])
@@ -191,8 +201,14 @@ class _AiohttpDownstream:
         await response.prepare(self._request)
 
     async def write(self, chunk: bytes) -> None:
-        assert self.response is not None
-        await self.response.write(chunk)
+        # What the response does, without the five calls that it makes of it for every event.
+        request = self._request
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError
+        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._is_chunked else chunk)
+        if request.protocol.writing_paused:
+            await request.writer.drain()
 
     async def finish(self) -> None:
         assert self.response is not None
@@ -214,6 +230,31 @@ def _reset(transport: asyncio.Transport) -> None:
     with contextlib.suppress(OSError, AttributeError):  # it may be closed, and then it may be gone
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
+
+
+class _Sent:
+    """Stands for an answer that is out already: aiohttp's server only asks whether the connection stays."""
+
+    __slots__ = ("keep_alive",)
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to be done."""
+
+    async def write_eof(self) -> None:
+        """Nothing is left to be done."""
+
+
+def _head(version: tuple[int, int], status: int, headers: list[tuple[str, str]], length: int, *, stays: bool) -> bytes:
+    if status != HTTPStatus.NO_CONTENT:
+        headers.append(("content-length", str(length)))
+    headers += (("date", rfc822_formatted_time()), _SERVER)
+    if stays != (version == (1, 1)):  # else it goes without saying
+        headers.append(("connection", "keep-alive" if stays else "close"))
+    line = f"HTTP/{version[0]}.{version[1]} {status} {_PHRASES.get(status, '')}\r\n"
+    return f"{line}{header_lines(headers)}\r\n".encode()
 
 
 class _Pieces:

@@ -265,6 +265,7 @@ def _close(live: Live) -> None:
     """Write down what it was. Synchronous and once: nothing here may be lost to a cancellation."""
     exchange, parts = live.exchange, live.parts
     parts.running.leave(exchange)
+    live.recheck = None  # it holds on to `live`: a circle that only the garbage collector would find
     if exchange.is_closed:
         return
     exchange.is_closed = True

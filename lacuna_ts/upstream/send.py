@@ -11,7 +11,6 @@ being set anew for every chunk.
 from __future__ import annotations
 
 import asyncio
-import select
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -19,6 +18,7 @@ from aiohttp.payload import Payload
 from multidict import CIMultiDict
 from yarl import URL
 
+from lacuna_ts.upstream.direct import DirectAnswer, DirectClient, is_hung_up
 from lacuna_ts.upstream.failures import CAUGHT, failure_of, protocol_failure, redirect_failure
 from lacuna_ts.upstream.session import ForbiddenAddress, is_forbidden
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _MAX_STALE = 16  # closed connections that one request may find in the pool before it gives up
 _ONE_WRITE_BYTES = 64 * 1024  # above this, head and body are two writes: joining them would copy the body
 _JSON: Final = CIMultiDict({"Content-Type": "application/json"})  # where neither caller nor file said otherwise
-_HANGUP: Final = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
 
 class AiohttpUpstream:
@@ -42,6 +41,7 @@ class AiohttpUpstream:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._direct = DirectClient(session)
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
     async def close(self) -> None:
@@ -53,14 +53,13 @@ class AiohttpUpstream:
         loop = asyncio.get_running_loop()
         started = loop.time()
         patience = _shorter(request.first_byte_s, request.total_s)
+        response: DirectAnswer | aiohttp.ClientResponse
         try:
-            if request.proxy is not None and is_forbidden(URL(request.url, encoded=True).raw_host or ""):
-                raise ForbiddenAddress("a link-local or metadata address behind a proxy")
-            if patience is None:
-                response = await self._send(request)
+            if request.proxy is None:
+                response = await self._direct.send(request, patience)
             else:
-                async with asyncio.timeout_at(started + patience):
-                    response = await self._send(request)
+                async with asyncio.timeout(patience):
+                    response = await self._send_through(request.proxy, request)
         except CAUGHT as error:
             raise failure_of(error, is_before_answer=True) from error
         if not 200 <= response.status < 300 and not 400 <= response.status < 600:
@@ -70,7 +69,9 @@ class AiohttpUpstream:
             raise protocol_failure(f"status {response.status}")
         return AiohttpResponse(response, request, loop, started)
 
-    async def _send(self, request: OutgoingRequest) -> aiohttp.ClientResponse:
+    async def _send_through(self, proxy: str, request: OutgoingRequest) -> aiohttp.ClientResponse:
+        if is_forbidden(URL(request.url, encoded=True).raw_host or ""):
+            raise ForbiddenAddress("a link-local or metadata address behind a proxy")
         timeout = self._timeouts.get(request.connect_s)
         if timeout is None:
             timeout = aiohttp.ClientTimeout(total=None, connect=request.connect_s, sock_connect=None)
@@ -87,7 +88,7 @@ class AiohttpUpstream:
                     data=body,
                     allow_redirects=False,
                     timeout=timeout,
-                    proxy=request.proxy,
+                    proxy=proxy,
                 )
             except aiohttp.ClientConnectorError:
                 raise
@@ -108,7 +109,7 @@ class AiohttpResponse:
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        response: DirectAnswer | aiohttp.ClientResponse,
         request: OutgoingRequest,
         loop: asyncio.AbstractEventLoop,
         started: float,
@@ -163,7 +164,7 @@ class AiohttpResponse:
         finally:
             self._waiting_since = None
         if not chunk:
-            self._stop_watching()
+            self.release()
         return chunk
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -173,6 +174,11 @@ class AiohttpResponse:
 
     async def read(self, limit: int) -> bytes:
         """The whole body, at most `limit` bytes of it."""
+        content = self._content
+        if content.is_eof() and content.exception() is None and content.total_bytes <= limit:
+            body = content.read_nowait()  # most short answers have come with their head
+            self.release()
+            return body
         pieces: list[bytes] = []
         size = 0
         while chunk := await self.next_chunk():
@@ -256,7 +262,7 @@ class _Body(Payload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Write head and body, unless the connection is closed already."""
         transport = getattr(writer, "transport", None)
-        if transport is None or transport.is_closing() or _is_hung_up(transport):
+        if transport is None or transport.is_closing() or is_hung_up(transport):
             raise aiohttp.ClientConnectionResetError("closed before anything was written")
         self._transport = transport
         if self._size is not None and self._size > _ONE_WRITE_BYTES:
@@ -264,17 +270,7 @@ class _Body(Payload):
         await writer.write(self._value if content_length is None else self._value[:content_length])
 
 
-def _is_hung_up(transport: asyncio.Transport) -> bool:
-    """Whether the other side has closed, though the loop has not come round to telling us."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.fileno() < 0:
-        return False
-    poller = select.poll()
-    poller.register(sock.fileno(), _HANGUP)
-    return bool(poller.poll(0))
-
-
-def _abort(response: aiohttp.ClientResponse) -> None:
+def _abort(response: DirectAnswer | aiohttp.ClientResponse) -> None:
     connection = response.connection
     transport = None if connection is None else connection.transport
     if transport is not None:

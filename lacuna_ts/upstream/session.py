@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 KEEPALIVE_S: Final = 30.0  # below what load balancers in front of providers allow (60 s and more)
 _DNS_TTL_S: Final = 30
 Session = aiohttp.ClientSession  # for annotations: sessions are made here and nowhere else
-_MAX_FIELD_BYTES: Final = 32 * 1024  # one header of an answer; some providers send long policies and trace contexts
+MAX_FIELD_BYTES: Final = 32 * 1024  # one header of an answer; some providers send long policies and trace contexts
 READ_BUFFER_BYTES: Final = 64 * 1024  # aiohttp stops reading from the socket at twice this
 
 _FORBIDDEN: Final = tuple(
@@ -68,8 +68,8 @@ def open_session(*, ssl_context: ssl.SSLContext | None = None) -> Session:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
         skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
         read_bufsize=READ_BUFFER_BYTES,
-        max_line_size=_MAX_FIELD_BYTES,
-        max_field_size=_MAX_FIELD_BYTES,
+        max_line_size=MAX_FIELD_BYTES,
+        max_field_size=MAX_FIELD_BYTES,
     )
 
 

@@ -13,7 +13,7 @@ from typing import cast
 
 import uvloop
 
-RAMP_S = 0.3
+RAMP_S = 0.33  # no multiple of the events' interval: streams do not beat in step
 BODY = json.dumps(
     {"model": "bench", "stream": True, "messages": [{"role": "user", "content": "hi"}]}, separators=(",", ":")
 ).encode()

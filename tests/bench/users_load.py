@@ -48,8 +48,7 @@ class Connection(asyncio.Protocol):
             self.left = self.each
             self.request = (
                 b"POST /v1/chat/completions HTTP/1.1\r\nhost: ai\r\nx-forwarded-for: %b\r\n"
-                b"user-agent: OpenAI/Python 2\r\n"
-                b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+                b"user-agent: OpenAI/Python 2.1.0\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
                 % (address_of(user).encode(), len(BODY), BODY)
             )
         self.left -= 1

@@ -86,6 +86,7 @@ def tell(talk, raw: bytes, write_bytes: int = 0):
                 response.release()
         except UpstreamError as error:
             first = error
+        await asyncio.sleep(0.01)  # until the provider has closed, which nobody can know who sends faster than that
         return first, headers, await t.ask()
 
     return talk(story)
