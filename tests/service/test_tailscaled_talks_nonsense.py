@@ -16,7 +16,12 @@ CHAT = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 ALICE = "100.64.0.7"
 SOON_S = 1.5  # a second, and what a busy machine adds
 NONSENSE_S = 6.5  # tailscaled that is there and talks nonsense is asked every five seconds
-FAULTS = ["garbage", "truncate", "reset", "huge", 500, 404, 403]
+FAULTS = ["garbage", "truncate", "reset", "huge", 500, 404, 403, "wrong-types", "hang"]
+
+
+def each_of(quick: str) -> list[object]:
+    """Every fault; all but one are left to the slow tests."""
+    return [one if one == quick else pytest.param(one, marks=pytest.mark.slow) for one in FAULTS]
 
 
 async def ask(house: House) -> Answer:
@@ -55,9 +60,7 @@ def test_an_unknown_address_is_a_403() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize(
-    "fault", ["wrong-types", "hang", *(pytest.param(one, marks=pytest.mark.slow) for one in FAULTS)]
-)
+@pytest.mark.parametrize("fault", each_of("wrong-types"))
 def test_a_bad_status_from_the_start(fault: str | int) -> None:
     """With a status that cannot be read the daemon starts, is not ready and says why, serves nobody, then recovers."""
 
@@ -84,7 +87,7 @@ def test_a_bad_status_from_the_start(fault: str | int) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "wrong-types", "hang"])
+@pytest.mark.parametrize("fault", each_of("hang"))
 def test_a_bad_bus(fault: str | int) -> None:
     """Without the bus nothing is believed from memory: every request asks, and a revoked grant is gone at once."""
 
