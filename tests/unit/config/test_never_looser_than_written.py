@@ -89,7 +89,9 @@ def test_unbuilt_dialects_are_warned_about() -> None:
     text = FILE % ("", ', "compatibility": {"openai_chat": true, "ollama_chat": true, "bedrock_converse": false}')
     loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
     assert [problem.message for problem in loaded.problems] == ["not built yet and without effect: ollama_chat"]
-    assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [["openai_chat"]]
+    assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [
+        ["openai_chat", "openai_completions", "openai_embeddings"]
+    ]
 
 
 def test_a_wrong_grant_gives_nothing_of_itself() -> None:
