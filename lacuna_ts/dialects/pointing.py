@@ -28,6 +28,8 @@ STATE_FIELDS: Final = frozenset(
 _ABSENT: Final = msgspec.Raw(b"")
 _NOTHING: Final = (b"", b"null", b'""', b"[]", b"{}", b"false")
 _DEEPEST: Final = 8  # no API nests its parts so deeply
+# Taking many tiny objects apart takes sixty times their memory, so that long lists are counted first.
+_LONG_BYTES: Final = 2 * 1024 * 1024
 _MOST_OBJECTS: Final = 50_000
 _STRING, _LIST, _OBJECT = b'"[{'
 # For bodies of more parts than are worth taking apart: any key that could point, or a key that hides its letters.
@@ -89,8 +91,8 @@ def _in_value(raw: msgspec.Raw, name: str, depth: int, *, may_refer: bool = Fals
         return ""
     if depth > _DEEPEST:
         return name
-    if depth == 0 and bytes(raw).count(b"{") > _MOST_OBJECTS:
-        return name if _SUSPECT.search(bytes(raw)) else ""
+    if len(raw) > _LONG_BYTES and (text := bytes(raw)).count(b"{") > _MOST_OBJECTS:
+        return name if _SUSPECT.search(text) else ""
     try:
         parts = _READ_PARTS.decode(raw) if first == _LIST else [_READ_PART.decode(raw)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -129,7 +129,7 @@ def test_spelling_hides_nothing(part: bytes) -> None:
 @pytest.mark.parametrize("name", ["file_id", "file\\u005fid"])
 def test_bodies_of_very_many_parts(name: str) -> None:
     """A list of more parts than are worth taking apart is searched as it is, and nothing gets past in it."""
-    many = b'{"role":"user","content":"{"},' * 60_000
+    many = b'{"role":"user","content":"{"},' * 80_000
     assert pointed_at(RESPONSES, b'{"model":"m","input":[%s{"role":"user"}]}' % many) == ""
     assert pointed_at(RESPONSES, b'{"model":"m","input":[%s{"%s":"f"}]}' % (many, name.encode())) == "input"
 
