@@ -39,7 +39,10 @@ _SUSPECT: Final = re.compile(
 
 
 class _Part(msgspec.Struct, gc=False):
-    """A message, an item, a part of one, or a tool: as much of it as can point, or hold something that does."""
+    """A message, an item, a part of one, or a tool: as much of it as can point, or hold something that does.
+
+    What is long is read in one pass with its parts; stepping over it first would take as long again.
+    """
 
     type: msgspec.Raw = _ABSENT
     role: msgspec.Raw = _ABSENT
@@ -51,8 +54,8 @@ class _Part(msgspec.Struct, gc=False):
     skill_id: msgspec.Raw = _ABSENT
     audio: msgspec.Raw = _ABSENT
     container: msgspec.Raw = _ABSENT
-    content: msgspec.Raw = _ABSENT
-    output: msgspec.Raw = _ABSENT
+    content: list[_Part | str | int | float | bool | None] | _Part | str | int | float | bool | None = None
+    output: list[_Part | str | int | float | bool | None] | _Part | str | int | float | bool | None = None
     source: msgspec.Raw = _ABSENT
     file: msgspec.Raw = _ABSENT
     tools: msgspec.Raw = _ABSENT
@@ -97,6 +100,10 @@ def _in_value(raw: msgspec.Raw, name: str, depth: int, *, may_refer: bool = Fals
         parts = _READ_PARTS.decode(raw) if first == _LIST else [_READ_PART.decode(raw)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadRequest(f"`{name}` must be text or a list of objects.") from None
+    return _in_parts(parts, depth, may_refer=may_refer)
+
+
+def _in_parts(parts: Iterable[object], depth: int, *, may_refer: bool = False) -> str:
     for part in parts:
         if isinstance(part, _Part) and (found := _in_part(part, depth, may_refer=may_refer)):
             return found
@@ -114,7 +121,14 @@ def _in_part(part: _Part, depth: int, *, may_refer: bool) -> str:
         return "container"
     if len(part.audio) and memoryview(part.audio)[0] == _OBJECT and len(_READ_PART.decode(part.audio).id):
         return "audio"
-    for name in ("content", "output", "source", "file", "tools", "skills", "environment", "container"):
+    for name in ("content", "output"):
+        inner = getattr(part, name)
+        if isinstance(inner, _Part | list) and inner:
+            if depth >= _DEEPEST:
+                return name
+            if found := _in_parts(inner if isinstance(inner, list) else (inner,), depth + 1):
+                return found
+    for name in ("source", "file", "tools", "skills", "environment", "container"):
         raw = getattr(part, name)
         if len(raw) and (found := _in_value(raw, name, depth + 1)):
             return found
@@ -123,7 +137,7 @@ def _in_part(part: _Part, depth: int, *, may_refer: bool) -> str:
 
 def _is_bare(part: _Part) -> bool:
     """Whether an item is nothing but an id, which OpenAI takes for a reference too."""
-    return bool(len(part.id)) and _is_nothing(part.type) and not len(part.role) and not len(part.content)
+    return bool(len(part.id)) and _is_nothing(part.type) and not len(part.role) and part.content is None
 
 
 def _is_nothing(raw: msgspec.Raw) -> bool:
