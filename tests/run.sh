@@ -8,7 +8,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 . "$root/deploy/venv.sh"
 exec </dev/null
 
-claude_code='@anthropic-ai/claude-code@2.1.331'
+# The newest that declares itself fit for the Node 20 of CI and of Debian; its program brings a runtime of its own.
+claude_code='@anthropic-ai/claude-code@2.1.197'
 
 agents=${CI:-}
 if [ "${1:-}" = --agents ]; then

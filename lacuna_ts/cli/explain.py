@@ -7,8 +7,9 @@ import sys
 import click
 import msgspec
 
-from lacuna_ts.cli.loading import config_option, load_file
+from lacuna_ts.cli.loading import config_option, exit_code_of, fail, load_file
 from lacuna_ts.cli.verdict import Asking, as_text, verdict
+from lacuna_ts.errors import ConfigError
 from lacuna_ts.terms import Caller, Node, StableId
 
 _SOMEBODY = 1  # a user id: which one makes no difference to a decision
@@ -29,7 +30,7 @@ _SOMEBODY = 1  # a user id: which one makes no difference to a decision
 @click.option("--provider", help="The provider they name in the path.")
 @click.option("--path", help="The path they call, for the dialect.")
 @click.option("--user-agent", help="The User-Agent they send.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, on failure too.")
 @config_option
 def command(
     *,
@@ -40,8 +41,17 @@ def command(
 
     Exits with 0 when the answer is yes (without --model: when anything is allowed), with 1 when it is no.
     """
-    settings = load_file(config, resolve_secrets=False).settings
-    caller = _caller(who, groups, node, _cap_map(caps))
+    try:
+        settings = load_file(config, resolve_secrets=False).settings
+        caller = _caller(who, groups, node, _cap_map(caps))
+    except ConfigError as error:
+        if not as_json:
+            raise  # every problem on a line of its own
+        fail(exit_code_of(error), "config", "; ".join(map(str, error.problems)), as_json=True)
+    except click.UsageError as error:
+        if not as_json:
+            raise
+        fail(2, "usage", error.message, as_json=True)
     document = verdict(caller, settings, Asking(model, provider, path, user_agent))
     click.echo(msgspec.json.encode(document).decode() if as_json else as_text(document))
     sys.exit(0 if document["allowed"] else 1)

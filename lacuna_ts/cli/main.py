@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import click
 
 from lacuna_ts import __version__
+from lacuna_ts.cli.version import version_text
 from lacuna_ts.config.load import NotPermitted
 from lacuna_ts.errors import ConfigError, LacunaError
 
@@ -45,8 +46,21 @@ class _Lazy(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not ctx.resilient_parsing:
+        click.echo(f"lacuna-ts {version_text(__version__)}")
+        ctx.exit()
+
+
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version, with the commit where it is known.",
+)
 def cli() -> None:
     """AI models for your tailnet, without handing out API keys."""
 

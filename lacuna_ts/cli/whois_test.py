@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
-from lacuna_ts.cli.loading import config_option, load_file
+from lacuna_ts.cli.loading import config_option, exit_code_of, fail, load_file
 from lacuna_ts.cli.verdict import Asking, as_text, verdict
 from lacuna_ts.config.places import tailscaled_socket
 from lacuna_ts.errors import ConfigError, IdentityUnavailable, UnknownPeer
@@ -50,30 +50,24 @@ def command(
     try:
         settings = load_file(config, resolve_secrets=False).settings
     except ConfigError as error:
-        _fail(78, "config", "; ".join(str(problem) for problem in error.problems), as_json=as_json)
+        if not as_json:
+            raise  # every problem on a line of its own
+        fail(exit_code_of(error), "config", "; ".join(map(str, error.problems)), as_json=True)
     socket_path = tailscaled_socket(settings.tailnet.socket, os.environ)
     try:
         caller, refusal = asyncio.run(_who(socket_path, address, settings))
     except UnknownPeer as error:
-        _fail(1, error.code, error.message, as_json=as_json)
+        fail(1, error.code, error.message, as_json=as_json)
     except IdentityUnavailable as error:
-        _fail(_AWAY, error.code, f"{error.message} (socket {socket_path})", as_json=as_json)
+        fail(_AWAY, error.code, f"{error.message} (socket {socket_path})", as_json=as_json)
     except ValueError as error:
-        _fail(2, "usage", str(error), as_json=as_json)
+        fail(2, "usage", str(error), as_json=as_json)
     document: dict[str, Any] = {"address": address, "refusal": None}
     document |= verdict(caller, settings, Asking(model, provider, path, user_agent))
     if refusal is not None:
         document |= {"refusal": {"code": refusal.code, "message": refusal.message}, "allowed": False}
     click.echo(msgspec.json.encode(document).decode() if as_json else as_text(document))
     sys.exit(0 if document["allowed"] else 1)
-
-
-def _fail(exit_code: int, code: str, message: str, *, as_json: bool) -> NoReturn:
-    if as_json:
-        click.echo(msgspec.json.encode({"allowed": False, "error": {"code": code, "message": message}}).decode())
-    else:
-        click.echo(f"error: {message}", err=True)
-    sys.exit(exit_code)
 
 
 async def _who(socket_path: str, address: str, settings: Settings) -> tuple[Caller, Refusal | None]:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from lacuna_ts.errors import BadRequest
@@ -41,6 +41,7 @@ _UNREADABLE: Final = (
     b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,'
     b'"code":"bad_request"}}'
 )
+_SPOKEN: Final = (HttpVersion11, HttpVersion10)
 _SERVER: Final = ("server", "lacuna-ts")
 
 
@@ -133,6 +134,9 @@ class Door(web.Server):
                 raise ConnectionResetError
             connection = protocol.identity = self._identify(transport)
         down = _AiohttpDownstream(request, self.via, connection, self.allowed_hosts())
+        if down.version not in _SPOKEN:
+            # aiohttp would write the version that was claimed into the status line of our answer.
+            request._cache["version"] = HttpVersion11  # noqa: SLF001 - there is no public way
         await lead(down, self._parts())
         if down.response is None:  # nobody is there to be answered
             raise ConnectionResetError

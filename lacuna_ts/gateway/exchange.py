@@ -46,7 +46,7 @@ async def lead(down: Downstream, parts: Parts) -> None:
 
     Raises CancelledError when the caller is gone: the server has nothing left to do then.
     """
-    exchange = Exchange(parts.new_id(), parts.now(), method=down.method, path=down.target, via=down.via)
+    exchange = Exchange(parts.new_id(), parts.now(), method=down.method, path=gate.path_of(down.target), via=down.via)
     live = parts.running.enter(exchange, down, parts)
     try:
         refusal = await _until_refused(live)

@@ -160,6 +160,13 @@ def _target_problem(target: str, path: str) -> Refusal | None:
     return None
 
 
+def path_of(target: str) -> str:
+    """What of a request target may be logged: no query, fragment or user information, where some clients keep keys."""
+    if not target.startswith("/"):
+        target = _authority(target)[1]
+    return target.partition("?")[0].partition("#")[0]
+
+
 def inspect(
     method: str,
     target: str,

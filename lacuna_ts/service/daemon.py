@@ -150,7 +150,8 @@ class Daemon:
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        _log.error("cannot listen: %s", error)
+        text = error.strerror if isinstance(error, OSError) and not error.filename else None
+        _log.error("cannot listen: %s", text or error)
         self._exit_code = exit_code_for(error)
         self._stop.set()
 

@@ -74,6 +74,7 @@ class Listeners:
         self._on_change = on_change
         self._local_callers = local_callers
         self._sockets = [one for one in listen if isinstance(one, ServeListen)]
+        self._ours: list[str] = []  # paths of serve sockets that we made, and so may take away
         self._open: list[Open] = []
         self._hosts: tuple[TailnetState | None, dict[int, frozenset[str]]] = (None, {})
         self.ports = tuple(one.port for one in listen if isinstance(one, TailnetListen))
@@ -85,7 +86,9 @@ class Listeners:
         """Open the unix sockets for `tailscale serve`. Raises OSError, LookupError or ValueError, each with a fix."""
         for one in self._sockets:
             sock = serve_socket(one.path, one.mode, one.group)
-            door = self._door(ListenerFacts("serve", service=one.service or ""))
+            self._ours.append(one.path)
+            facts = ListenerFacts("serve", service=one.service or "", local_callers=self._local_callers)
+            door = self._door(facts)
             server = await asyncio.get_running_loop().create_unix_server(door, sock=sock, backlog=BACKLOG)
             self._open.append(Open(server, door))
 
@@ -156,8 +159,8 @@ class Listeners:
         """Close the listening sockets. Who is connected is still answered: readiness, and that we are stopping."""
         for opened in self._open:
             opened.stop_accepting()
-        for one in self._sockets:
-            remove_socket(one.path)
+        while self._ours:
+            remove_socket(self._ours.pop())
 
     async def break_off(self) -> None:
         """Close every connection that is left."""

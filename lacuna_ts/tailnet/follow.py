@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lacuna_ts.tailnet")
 
 BIND_AGAIN_S: Final = 0.25
+_MAY_NOT: Final = (
+    "this user may not listen there; allow it (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE, as in the unit that "
+    "is shipped) or choose a port from 1024 on, with `listen` in the file or with --port"
+)
+_WHAT_TO_DO: Final = {
+    errno.EACCES: _MAY_NOT,
+    errno.EPERM: _MAY_NOT,
+    errno.EADDRINUSE: "something else listens there; stop it or choose another port, with `listen` in the file or "
+    "with --port",
+}
 
 
 class Listener(Protocol):
@@ -112,8 +122,9 @@ class Followers:
         try:
             sock = tailnet_socket(ip, port)
         except OSError as problem:
-            if problem.errno in {errno.EACCES, errno.EPERM, errno.EADDRINUSE} and not self._listeners:
-                raise
+            if problem.errno in _WHAT_TO_DO and not self._listeners:
+                what = f"{host_text(ip)}:{port}: {_WHAT_TO_DO[problem.errno]}"
+                raise OSError(problem.errno, what) from problem
             text = f"cannot listen on {host_text(ip)}:{port}: {problem.strerror or problem}"
             if self._problems.get(where) != text:
                 self._problems[where] = text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING, Final
 
@@ -71,6 +72,7 @@ _TABLE: Final[tuple[tuple[tuple[type[BaseException], ...], str, RefusalCode, str
         "The provider's answer is not HTTP that this gateway understands.",
     ),
 )
+_QUOTATION: Final = re.compile(r"\n|\\n")  # in messages that aiohttp has wrapped, line ends are escaped
 CAUGHT: Final = (aiohttp.ClientError, failures.WSMessageTypeError, OSError, TimeoutError)
 
 
@@ -85,7 +87,7 @@ def failure_of(error: BaseException, *, is_before_answer: bool, is_unsent: bool 
         message,
         kind=kind,
         code=code,
-        detail=f"{type(error).__name__}: {error}",
+        detail=f"{type(error).__name__}: {_without_quotation(str(error))}",
         is_before_answer=is_before_answer,
         is_unsent=is_unsent or kind in ("connect", "tls"),
     )
@@ -97,7 +99,7 @@ def redirect_failure(status: int, location: str) -> UpstreamFailure:
         "The provider answered with a redirect, which this gateway never follows.",
         kind="redirect",
         code="upstream_redirect",
-        detail=f"{status} to {location[:200]!r}",
+        detail=f"{status} to {location.partition('?')[0].partition('#')[0][:200]!r}",
     )
 
 
@@ -109,6 +111,11 @@ def protocol_failure(detail: str, *, is_before_answer: bool = True) -> UpstreamF
         detail=detail,
         is_before_answer=is_before_answer,
     )
+
+
+def _without_quotation(text: str) -> str:
+    """What the parser says of an answer, without the lines that quote it: our key or a prompt may stand there."""
+    return _QUOTATION.split(text, maxsplit=1)[0]
 
 
 def _forbidden_in(error: BaseException) -> ForbiddenAddress | None:

@@ -1,4 +1,7 @@
-"""Opens streams and counts what arrives: `python stream_load.py HOST:PORT STREAMS ROUNDS BODY` prints one JSON line."""
+"""Opens streams, one after the other within a third of a second, and counts what arrives.
+
+`python stream_load.py HOST:PORT STREAMS` prints one JSON line.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,18 @@ import asyncio
 import json
 import sys
 import time
+from typing import cast
 
 import uvloop
+
+RAMP_S = 0.3
+BODY = json.dumps(
+    {"model": "bench", "stream": True, "messages": [{"role": "user", "content": "hi"}]}, separators=(",", ":")
+).encode()
+REQUEST = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n"
+    b"user-agent: OpenAI/Python 2.1.0\r\ncontent-length: %d\r\n\r\n%b"
+)
 
 
 class Stream(asyncio.Protocol):
@@ -24,9 +37,8 @@ class Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask."""
-        assert isinstance(transport, asyncio.Transport)
         self.started = time.perf_counter()
-        transport.write(self.request)
+        cast("asyncio.Transport", transport).write(self.request)  # uvloop's are none by inheritance
 
     def data_received(self, data: bytes) -> None:
         """Count the events; they may be split anywhere."""
@@ -46,22 +58,19 @@ class Stream(asyncio.Protocol):
             self.done.set_exception(exc or ConnectionError("closed early"))
 
 
-async def main(address: str, streams: int, body: str) -> None:
-    """Run all streams at once and say what came."""
+async def main(address: str, streams: int) -> None:
+    """Run all streams and say what came."""
     host, _, port = address.rpartition(":")
-    payload = body.encode()
-    request = (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
-        % (address.encode(), len(payload), payload)
-    )
+    request = REQUEST % (address.encode(), len(BODY), BODY)
     loop = asyncio.get_running_loop()
 
-    async def one() -> Stream:
+    async def one(number: int) -> Stream:
+        await asyncio.sleep(RAMP_S * number / streams)
         _, protocol = await loop.create_connection(lambda: Stream(request), host, int(port))
         await protocol.done
         return protocol
 
-    done = await asyncio.gather(*(one() for _ in range(streams)))
+    done = await asyncio.gather(*(one(number) for number in range(streams)))
     firsts = sorted(p.first or 0.0 for p in done)
     print(
         json.dumps(
@@ -75,4 +84,4 @@ async def main(address: str, streams: int, body: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    uvloop.run(main(sys.argv[1], int(sys.argv[2])))

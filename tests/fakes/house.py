@@ -11,8 +11,10 @@ Callers come in over a serve listener, where each request can be another's: the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,13 +32,15 @@ if TYPE_CHECKING:
 GRANTS = "flare.io/cap/lacuna/grants"
 KEY = "sk-the-gateways-own-key-4f9a"
 READY_WITHIN_S = 20.0
+BELOW_OUTGOING = (15_000, 32_000)  # Linux and macOS give outgoing connections higher ports
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, and that no outgoing connection is given meanwhile."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randint(*BELOW_OUTGOING)))
+            return int(probe.getsockname()[1])
 
 
 class House:
@@ -50,14 +54,17 @@ class House:
         version: str = "1.102.3",
         starts_tailscaled: bool = True,
         arguments: tuple[str, ...] = (),
+        tun: bool = False,
+        runs_in: tuple[str, ...] = (),
     ) -> None:
+        """`runs_in` is put before the daemon's command: `ip netns exec NAME` makes it run in a namespace."""
         self.folder = Path(tempfile.mkdtemp(prefix="lts-"))
         self.folder.chmod(0o700)
         self.serve_path = str(self.folder / "serve" / "serve.sock")
         (self.folder / "serve").mkdir(mode=0o700)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.tailscaled = StandInTailscaled(self.folder / "ts.sock", tun=False, version=version)
+        self.tailscaled = StandInTailscaled(self.folder / "ts.sock", tun=tun, version=version)
         self.provider = provider or StandInProvider()
         self.log_path = self.folder / "log"
         self.process: asyncio.subprocess.Process | None = None
@@ -66,6 +73,7 @@ class House:
         self._connections: list[Connection] = []
         self._starts_tailscaled = starts_tailscaled
         self._arguments = arguments
+        self._runs_in = runs_in
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     async def __aenter__(self) -> Self:
@@ -123,9 +131,8 @@ class House:
         env["RUNTIME_DIRECTORY"] = str(self.folder / "run")
         env["NOTIFY_SOCKET"] = str(self.folder / "notify")
         with self.log_path.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "lacuna_ts", "run", "--config", str(path), *self._arguments, env=env, stderr=log
-            )
+            command = (*self._runs_in, sys.executable, "-m", "lacuna_ts", "run", "--config", str(path))
+            self.process = await asyncio.create_subprocess_exec(*command, *self._arguments, env=env, stderr=log)
         await self.wait_for_notice("READY=1")
 
     async def wait_for_notice(self, wanted: str) -> str:

@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from fakes.network import Network, made_network
 
 pytestmark = pytest.mark.netns
 
@@ -28,66 +29,9 @@ except OSError as problem:
 """
 
 
-def run(*command: str) -> str:
-    """Run a command that must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
-
-
-class Network:
-    """Three namespaces: `gw` with tailscale0 and lan0, `peer` behind the tunnel, `lan` on the LAN."""
-
-    def __init__(self) -> None:
-        self.prefix = f"lts{os.getpid()}"
-        self.has_v6 = True
-
-    def name(self, short: str) -> str:
-        """The namespace's real name."""
-        return f"{self.prefix}{short}"
-
-    def inside(self, short: str, *command: str) -> str:
-        """Run a command inside a namespace."""
-        return run("ip", "netns", "exec", self.name(short), *command)
-
-    def build(self) -> None:
-        """Make it."""
-        for short in ("gw", "peer", "lan"):
-            run("ip", "netns", "add", self.name(short))
-            self.inside(short, "ip", "link", "set", "lo", "up")
-            for key in ("net.ipv4.conf.all.rp_filter", "net.ipv4.conf.default.rp_filter"):
-                self.inside(short, "sysctl", "-qw", f"{key}=0")
-            try:
-                for scope in ("all", "default"):
-                    self.inside(short, "sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=0")
-            except AssertionError:
-                self.has_v6 = False
-        self._join(
-            "tailscale0", "peer", "100.64.0.1/10", "100.64.0.7/10", ("fd7a:115c:a1e0::1/48", "fd7a:115c:a1e0::7/48")
-        )
-        self._join("lan0", "lan", "192.168.77.1/24", "192.168.77.2/24", None)
-        self.inside("lan", "ip", "route", "add", "100.64.0.0/10", "via", "192.168.77.1")
-
-    def _join(self, device: str, other: str, ours: str, theirs: str, v6: tuple[str, str] | None) -> None:
-        gw, far = self.name("gw"), self.name(other)
-        run("ip", "link", "add", device, "netns", gw, "type", "veth", "peer", "name", device, "netns", far)
-        for short, v4, n in (("gw", ours, 0), (other, theirs, 1)):
-            self.inside(short, "ip", "addr", "add", v4, "dev", device)
-            if v6 and self.has_v6:
-                try:
-                    self.inside(short, "ip", "addr", "add", v6[n], "dev", device, "nodad")
-                except AssertionError:
-                    self.has_v6 = False
-            self.inside(short, "ip", "link", "set", device, "up")
-
-    def remove(self) -> None:
-        """Take it away, whatever of it there is."""
-        for short in ("gw", "peer", "lan"):
-            subprocess.run(["ip", "netns", "del", self.name(short)], capture_output=True, timeout=20, check=False)
-
-    def call(self, short: str, to: str, port: int = 8080, source: str = "") -> str:
-        """What the gateway says to a connection from this namespace."""
-        return self.inside(short, sys.executable, "-c", CLIENT, to, str(port), source).strip()
+def call(network: Network, short: str, to: str, port: int = 8080, source: str = "") -> str:
+    """What the gateway says to a connection from this namespace."""
+    return network.inside(short, sys.executable, "-c", CLIENT, to, str(port), source).strip()
 
 
 class Gateway:
@@ -133,21 +77,8 @@ class Gateway:
 @pytest.fixture(scope="module")
 def network():
     """The namespaces, or a loud skip."""
-    if not sys.platform.startswith("linux"):
-        pytest.skip("network namespaces exist on Linux only")
-    if os.geteuid() != 0:
-        pytest.skip("making network namespaces needs root")
-    if shutil.which("ip") is None or shutil.which("sysctl") is None:
-        pytest.skip("making network namespaces needs the commands ip and sysctl (iproute2, procps)")
-    made = Network()
-    try:
-        try:
-            made.build()
-        except AssertionError as problem:
-            pytest.skip(f"network namespaces cannot be made here: {problem}")
+    with made_network() as made:
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture
@@ -170,43 +101,43 @@ def test_peers_are_recognised_and_others_are_not(network, gateway):
     """A peer is who tailscaled says, a LAN neighbour does not get through, a local process is called one."""
     gw = gateway("100.64.0.1")
     assert gw.says() == "open 100.64.0.1 tailscale0", "the device is found by its address and the socket tied to it"
-    assert network.call("peer", "100.64.0.1") == "alice@example.com"
-    assert network.call("lan", "100.64.0.1") == "ConnectionRefusedError"
-    assert network.call("gw", "100.64.0.1") == "self_source local"
-    assert network.call("gw", "100.64.0.1", source="127.0.0.1") in {"ConnectionRefusedError", "TimeoutError"}
-    assert network.call("gw", "127.0.0.1") == "ConnectionRefusedError"
-    assert network.call("lan", "192.168.77.1") == "ConnectionRefusedError"
+    assert call(network, "peer", "100.64.0.1") == "alice@example.com"
+    assert call(network, "lan", "100.64.0.1") == "ConnectionRefusedError"
+    assert call(network, "gw", "100.64.0.1") == "self_source local"
+    assert call(network, "gw", "100.64.0.1", source="127.0.0.1") in {"ConnectionRefusedError", "TimeoutError"}
+    assert call(network, "gw", "127.0.0.1") == "ConnectionRefusedError"
+    assert call(network, "lan", "192.168.77.1") == "ConnectionRefusedError"
 
 
 def test_without_the_device_the_range_still_decides(network, gateway):
     """On a socket that is not tied to the device, neighbours and loopback arrive, and are refused by their source."""
     gateway("100.64.0.1").says()
-    assert network.call("peer", "100.64.0.1", 8081) == "alice@example.com"
-    assert network.call("lan", "100.64.0.1", 8081) == "unknown_peer"
-    assert network.call("gw", "100.64.0.1", 8081, source="127.0.0.1") == "unknown_peer"
-    assert network.call("gw", "100.64.0.1", 8081, source="192.168.77.1") == "unknown_peer"
+    assert call(network, "peer", "100.64.0.1", 8081) == "alice@example.com"
+    assert call(network, "lan", "100.64.0.1", 8081) == "unknown_peer"
+    assert call(network, "gw", "100.64.0.1", 8081, source="127.0.0.1") == "unknown_peer"
+    assert call(network, "gw", "100.64.0.1", 8081, source="192.168.77.1") == "unknown_peer"
 
 
 def test_an_unknown_node_is_refused(network, gateway):
     """An address in range that tailscaled does not know is nobody."""
     gateway("100.64.0.1").says()
     network.inside("peer", "ip", "addr", "add", "100.64.0.66/32", "dev", "tailscale0")
-    assert network.call("peer", "100.64.0.1", source="100.64.0.66") == "unknown_peer"
+    assert call(network, "peer", "100.64.0.1", source="100.64.0.66") == "unknown_peer"
 
 
 def test_late_and_changed_addresses(network, gateway):
     """An address that comes late is served when it is there; one that is ours no more is closed."""
     gw = gateway("100.64.0.1", "100.64.0.3")
     assert gw.says() == "open 100.64.0.1 tailscale0"
-    assert network.call("peer", "100.64.0.3") != "alice@example.com"
+    assert call(network, "peer", "100.64.0.3") != "alice@example.com"
     network.inside("gw", "ip", "addr", "add", "100.64.0.3/10", "dev", "tailscale0")
     assert gw.says() == "open 100.64.0.3 tailscale0"
-    assert network.call("peer", "100.64.0.3") == "alice@example.com"
+    assert call(network, "peer", "100.64.0.3") == "alice@example.com"
     gw.tell("addresses 100.64.0.3 100.64.0.4")
     network.inside("gw", "ip", "addr", "add", "100.64.0.4/10", "dev", "tailscale0")
     assert gw.says() == "open 100.64.0.4 tailscale0"
-    assert network.call("peer", "100.64.0.4") == "alice@example.com"
-    assert network.call("peer", "100.64.0.1") == "ConnectionRefusedError"
+    assert call(network, "peer", "100.64.0.4") == "alice@example.com"
+    assert call(network, "peer", "100.64.0.1") == "ConnectionRefusedError"
 
 
 def test_ipv6(network, gateway):
@@ -214,8 +145,8 @@ def test_ipv6(network, gateway):
     gw = gateway("100.64.0.1", "fd7a:115c:a1e0::1")
     assert gw.says() == "open 100.64.0.1 tailscale0"
     if not network.has_v6:
-        assert network.call("peer", "100.64.0.1") == "alice@example.com"
+        assert call(network, "peer", "100.64.0.1") == "alice@example.com"
         pytest.skip("IPv6 cannot be enabled in this machine's namespaces: only its absence was tested")
     assert gw.says() == "open fd7a:115c:a1e0::1 tailscale0"
-    assert network.call("peer", "fd7a:115c:a1e0::1") == "alice@example.com"
-    assert network.call("gw", "fd7a:115c:a1e0::1") == "self_source local"
+    assert call(network, "peer", "fd7a:115c:a1e0::1") == "alice@example.com"
+    assert call(network, "gw", "fd7a:115c:a1e0::1") == "self_source local"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from functools import lru_cache
+from functools import cache
 from itertools import product
 
 from hypothesis import given, settings
@@ -127,7 +127,7 @@ def _is_named_at(plan, table, rights):
 # --- the second evaluator ------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _glob(pattern, value):
     if not pattern:
         return not value
