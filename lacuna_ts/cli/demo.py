@@ -39,7 +39,7 @@ _CONFIG: Final = """{
       "description": "Answers every question by saying that it is a stand-in",
       "baseurl": "%(url)s",
       "authorization": {"type": "bearer", "apikey": "a-key-that-callers-never-see"},
-      "compatibility": {"openai_chat": true, "anthropic_messages": true},
+      "compatibility": {"openai_chat": true, "openai_responses": true, "anthropic_messages": true},
       "capability": {"models": {"gpt-demo": {}, "claude-demo": {}}}
     }
   }

@@ -75,6 +75,7 @@ def _provider(provider: Provider) -> dict[str, Any]:
         "labels": dict(provider.labels),
         "preference": provider.preference,
         "opaque": provider.opaque,
+        "shared_state": provider.shared_state,
     }
 
 

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 Vintage = Literal["lacuna", "aperture", "lacuna-ts"]
 
 # The dialects that this version speaks, by their compatibility flag; the same set as `dialects.table`.
-BUILT: Final = frozenset({"openai_chat", "anthropic_messages"})
+BUILT: Final = frozenset(
+    {"openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings"}
+)
 
 LACUNA_FLAGS: Final = (
     "openai_chat", "openai_responses", "anthropic_messages", "gemini_generate_content", "bedrock_model_invoke",

@@ -37,7 +37,7 @@ PROVIDER_NEEDED: Final = {
     "preset": "presets are not built yet: write `baseurl`, `authorization` and `compatibility`",
 }
 PROVIDER_OBSERVING: Final = (
-    "fallback", "discover", "shared_state", "price_as", "cost_basis", "model_cost_map", "upstream",
+    "fallback", "discover", "price_as", "cost_basis", "model_cost_map", "upstream",
 )  # fmt: skip
 GRANT_RESTRICTING: Final = ("limits", "quotas", "send_hooks")
 

@@ -105,5 +105,6 @@ def _rule(provider: Provider) -> ProviderRule:
         labels=provider.labels,
         preference=provider.preference,
         opaque=provider.opaque,
+        shared_state=provider.shared_state,
         disabled=provider.disabled,
     )

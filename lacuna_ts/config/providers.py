@@ -66,6 +66,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         disabled_because="the file says so" if entry.disabled else "",
         tailnet=entry.tailnet,
         opaque=entry.opaque,
+        shared_state=entry.shared_state,
         default_model=entry.default_model,
     )
     provider = _with_rules(provider, entry, path, found)

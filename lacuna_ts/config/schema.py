@@ -233,6 +233,10 @@ class FileProvider(Section):
     preference: float = Field(default=0, description="Among providers that could serve, the highest is asked first.")
     disabled: bool = Field(default=False, description="Leave this provider out.")
     opaque: bool = Field(default=False, description="Pass on paths that no dialect knows, unmetered by model.")
+    shared_state: bool = Field(
+        default=False,
+        description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",
+    )
     default_model: str | None = Field(default=None, description="The model of requests that name none.")
     tailnet: bool = Field(default=False, description="The service is on the tailnet.")
 

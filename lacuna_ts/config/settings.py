@@ -125,6 +125,7 @@ class Provider:
     disabled_because: str = ""
     tailnet: bool = False
     opaque: bool = False
+    shared_state: bool = False
     default_model: str | None = None
 
 

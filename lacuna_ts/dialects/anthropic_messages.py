@@ -25,8 +25,9 @@ from lacuna_ts.dialects.judging import (
     table,
 )
 from lacuna_ts.dialects.paths import claim_listing
+from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
 from lacuna_ts.framing.json_fields import write_fields
-from lacuna_ts.framing.sse import encode_event
+from lacuna_ts.framing.sse import MAX_PENDING_BYTES, encode_event
 from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage, printable
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 _GENERATE: Final = frozenset({"/v1/messages", "/messages"})
 _COUNT: Final = frozenset({"/v1/messages/count_tokens", "/messages/count_tokens"})
 _OWN: Final = frozenset({"model", "stream", "max_tokens"})
-_JUDGED: Final = _OWN | ROUTING_FIELDS
+_POINTING: Final = STATE_FIELDS - {"container"}
+_JUDGED: Final = _OWN | ROUTING_FIELDS | STATE_FIELDS
 _PLAIN: Final = _OWN | frozenset(
     {
         "messages", "system", "tools", "tool_choice", "temperature", "top_p", "top_k", "thinking", "metadata",
@@ -70,7 +72,17 @@ class _Event(msgspec.Struct):
     usage: Any = None
 
 
+class _Skill(msgspec.Struct):
+    type: str = ""
+
+
+class _Container(msgspec.Struct):
+    id: str | None = None
+    skills: list[_Skill] | None = None
+
+
 _READ_EVENT: Final = msgspec.json.Decoder(_Event)
+_READ_CONTAINER: Final = msgspec.json.Decoder(_Container)
 
 
 class AnthropicMessages:
@@ -81,6 +93,7 @@ class AnthropicMessages:
     forwarded_headers = (
         "accept", "anthropic-beta", "anthropic-version", "user-agent", "x-app", "x-stainless-*",
     )  # fmt: skip
+    largest_event_bytes = MAX_PENDING_BYTES
 
     def claims(self, method: str, path: str) -> PathMatch | None:
         """Messages, counting of tokens, and the listing of models."""
@@ -100,6 +113,7 @@ class AnthropicMessages:
             is_streaming=read_switch(fields, "stream") and match.operation == "generate",
             max_output_tokens=read_count(fields, "max_tokens"),
             fields=fields,
+            points_at=_state_in(fields),
         )
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
@@ -122,6 +136,10 @@ class AnthropicMessages:
     def usage_reader(self, asked: Asked) -> AnthropicReader:
         """A reader for one stream."""
         return AnthropicReader(cache_hint(asked))
+
+    def error_status(self, refusal: Refusal, path: str) -> int:  # noqa: ARG002 - the same everywhere
+        """The refusal's own."""
+        return refusal.status
 
     def error_body(self, refusal: Refusal, request_id: str) -> bytes:
         """`{"type": "error", ...}`."""
@@ -203,6 +221,19 @@ def _written(told: Mapping[str, Any], hint: str) -> dict[str, int]:
         name = _UNKNOWN if written else hint
         written[name] = written.get(name, 0) + rest
     return written
+
+
+def _state_in(fields: Mapping[str, msgspec.Raw]) -> str:
+    """What the body points at. A container may be asked for without naming one, with Anthropic's own skills in it."""
+    raw = fields.get("container")
+    if raw is not None and bytes(raw) != b"null":
+        try:
+            asked = _READ_CONTAINER.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return "container"
+        if asked.id is not None or any(skill.type != "anthropic" for skill in asked.skills or ()):
+            return "container"
+    return state_named(fields, top=_POINTING, deep=("messages", "system"))
 
 
 def cache_hint(asked: Asked | None) -> str:

@@ -8,7 +8,7 @@ one of these questions does not exist. `dialects.table` lists them; a conformanc
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from lacuna_ts.framing.sse import SseEvent
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
-Operation = Literal["generate", "count_tokens", "list_models", "get_model"]
+# "stored" asks for something that lies at the provider, by its id: no body, no model, nothing to count.
+Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "stored"]
+METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Asked:
     is_streaming: bool = False
     max_output_tokens: int | None = None
     fields: Mapping[str, msgspec.Raw] | None = None
+    points_at: str = ""  # the field that names something lying at the provider (a file, an earlier answer), "" for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,10 @@ class Dialect(Protocol):
     def forwarded_headers(self) -> tuple[str, ...]:
         """Request headers that go up when a caller sends them: lower case, a trailing `*` matches any ending."""
 
+    @property
+    def largest_event_bytes(self) -> int:
+        """How large an event of a stream may be and still be looked at; larger ones are passed on unread."""
+
     def claims(self, method: str, path: str) -> PathMatch | None:
         """What `method` and the raw `path` (no query, still percent-encoded) ask of this dialect, or None."""
 
@@ -101,6 +108,9 @@ class Dialect(Protocol):
 
     def usage_reader(self, asked: Asked) -> UsageReader:
         """A reader for one streamed answer. Gives the same figures as `usage_of` for the same answer sent whole."""
+
+    def error_status(self, refusal: Refusal, path: str) -> int:
+        """The status with which `refusal` is told under the raw `path` (no query, any prefix)."""
 
     def error_body(self, refusal: Refusal, request_id: str) -> bytes:
         """The dialect's own error document, so that each SDK raises its proper exception."""

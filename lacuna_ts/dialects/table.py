@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.anthropic_messages import AnthropicMessages
 from lacuna_ts.dialects.openai_chat import OpenAIChat
+from lacuna_ts.dialects.openai_completions import OpenAICompletions
+from lacuna_ts.dialects.openai_embeddings import OpenAIEmbeddings
+from lacuna_ts.dialects.openai_responses import OpenAIResponses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,13 +18,24 @@ if TYPE_CHECKING:
     from lacuna_ts.terms import DialectId
 
 OPENAI_CHAT: Final[Dialect] = OpenAIChat()
+OPENAI_RESPONSES: Final[Dialect] = OpenAIResponses()
 ANTHROPIC_MESSAGES: Final[Dialect] = AnthropicMessages()
 
-ALL_DIALECTS: Final[tuple[Dialect, ...]] = (OPENAI_CHAT, ANTHROPIC_MESSAGES)
+OPENAI_COMPLETIONS: Final[Dialect] = OpenAICompletions()
+OPENAI_EMBEDDINGS: Final[Dialect] = OpenAIEmbeddings()
+
+# OpenAI's chat before its other dialects: it is the one that answers listings.
+ALL_DIALECTS: Final[tuple[Dialect, ...]] = (
+    OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS,
+)  # fmt: skip
 BY_ID: Final[Mapping[DialectId, Dialect]] = {dialect.id: dialect for dialect in ALL_DIALECTS}
 
-_ANTHROPIC_FIRST: Final[tuple[Dialect, ...]] = (ANTHROPIC_MESSAGES, OPENAI_CHAT)
-_METHODS: Final = ("GET", "POST")
+_ANTHROPIC_FIRST: Final[tuple[Dialect, ...]] = (
+    ANTHROPIC_MESSAGES,
+    *(dialect for dialect in ALL_DIALECTS if dialect is not ANTHROPIC_MESSAGES),
+)
+_METHODS: Final = ("GET", "POST", "DELETE")
+_RESPONSES: Final = re.compile(r"/responses(?:/|\Z)")
 
 
 def recognise(method: str, path: str, anthropic_style: bool) -> tuple[Dialect, PathMatch] | None:
@@ -44,4 +59,4 @@ def dialect_for_errors(path: str, anthropic_style: bool) -> Dialect:
     """Return the dialect to refuse in, for any path at all, known or not, with or without a provider's prefix."""
     if anthropic_style or path.endswith(("/messages", "/messages/count_tokens")):
         return ANTHROPIC_MESSAGES
-    return OPENAI_CHAT
+    return OPENAI_RESPONSES if _RESPONSES.search(path) else OPENAI_CHAT

@@ -35,11 +35,15 @@ class SseEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class SseDecoder:
-    """Turns chunks into events; keeps at most `MAX_PENDING_BYTES` of an unfinished one."""
+    """Turns chunks into events; keeps at most `max_pending_bytes` of an unfinished one."""
 
-    __slots__ = ("_ends_in_cr", "_is_passing_over", "_offset", "_pending", "_saw_cr", "last_id", "retry_ms")
+    __slots__ = (
+        "_ends_in_cr", "_is_passing_over", "_max_pending_bytes", "_offset", "_pending", "_saw_cr", "last_id",
+        "retry_ms",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, max_pending_bytes: int = MAX_PENDING_BYTES) -> None:
+        self._max_pending_bytes = max_pending_bytes
         self._pending = b""
         self._offset = 0  # stream offset of the first byte of _pending
         self._saw_cr = False
@@ -106,7 +110,7 @@ class SseDecoder:
     def _keep(self, data: bytes, at: int) -> None:
         """Hold what is left behind `at`, or begin to pass it over when it has grown too large."""
         rest = len(data) - at
-        if self._is_passing_over or rest > MAX_PENDING_BYTES:
+        if self._is_passing_over or rest > self._max_pending_bytes:
             self._is_passing_over = True
             at = max(at, len(data) - 3)  # enough to see a blank line that the next chunk completes
             rest = len(data) - at

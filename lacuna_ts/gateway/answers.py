@@ -49,11 +49,13 @@ def refusal_headers(refusal: Refusal, request_id: str) -> list[tuple[str, str]]:
     return headers
 
 
-async def say(refusal: Refusal, down: Downstream, dialect: Dialect, request_id: str, *, is_event_stream: bool) -> None:
+async def say(
+    refusal: Refusal, down: Downstream, dialect: Dialect, request_id: str, *, status: int, is_event_stream: bool
+) -> None:
     """Tell the caller, in whatever way is still possible. Raises ConnectionError when it is gone."""
     if not down.has_begun:
         await down.answer(
-            refusal.status,
+            status,
             refusal_headers(refusal, request_id),
             dialect.error_body(refusal, request_id),
             close=refusal.code in _CLOSING,

@@ -122,7 +122,7 @@ async def _converse(live: Live) -> Refusal | None:
     # What is being asked?
     here = route(down.method, path, anthropic_style=b"anthropic-version" in knock.headers)
     if here is None:
-        return _nothing_here(down.method, path)
+        return _nothing_here(down.method, path, knock.headers.get(b"upgrade", b""))
     if isinstance(here, OwnRoute):
         exchange.operation = own_pages.OWN
         live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
@@ -137,6 +137,9 @@ async def _converse(live: Live) -> Refusal | None:
 
 async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights) -> Refusal | None:
     exchange, down, parts = live.exchange, live.down, live.parts
+    if here.match.operation == "stored":
+        asked = here.dialect.read_request(here.match, b"")
+        return await _judge(live, here, knock, asked, parts=parts, rights=rights)
     if not knock.headers.get(b"content-type", b"").lower().startswith(b"application/json"):
         return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
     body = await read_body(
@@ -155,9 +158,18 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     asked = here.dialect.read_request(here.match, body)
     del body
     exchange.requested_model = asked.model
+    return await _judge(live, here, knock, asked, parts=parts, rights=rights)
+
+
+async def _judge(
+    live: Live, here: DialectRoute, knock: gate.Knock, asked: Asked, *, parts: Parts, rights: Rights
+) -> Refusal | None:
+    exchange = live.exchange
 
     # May they, and where does it go?
-    question = Question(rights, exchange.client, here.dialect.id, here.provider, asked.model, here.match.operation)
+    question = Question(
+        rights, exchange.client, here.dialect.id, here.provider, asked.model, here.match.operation, asked.points_at
+    )
     plan = decide(question, parts.table)
     if isinstance(plan, Refusal):
         return plan
@@ -234,27 +246,31 @@ async def _still_allowed(live: Live, judged_by: Parts, question: Question) -> En
     return Ending("revoked", again) if isinstance(again, Refusal) else None
 
 
-def _nothing_here(method: str, path: str) -> Refusal:
+def _nothing_here(method: str, path: str, upgrade: bytes) -> Refusal:
+    if upgrade and method == "GET" and isinstance(route("POST", path, anthropic_style=False), DialectRoute):
+        return Refusal("upgrade_required", "This is spoken over plain HTTP here, not over a WebSocket: use POST.")
     for other in ("POST", "GET"):
         if other != method and route(other, path, anthropic_style=False) is not None:
             return Refusal("method_not_allowed", f"Use {other} here.")
     return Refusal(
         "unknown_path",
-        "Nothing is served under this path. Known are /v1/chat/completions, /v1/messages, "
-        "/v1/messages/count_tokens and /v1/models, each also behind /PROVIDER.",
+        "Nothing is served under this path. Known are /v1/chat/completions, /v1/responses, /v1/messages, "
+        "/v1/messages/count_tokens, /v1/completions, /v1/embeddings and /v1/models, each also behind /PROVIDER.",
     )
 
 
 async def _say(refusal: Refusal, live: Live) -> None:
     exchange, down = live.exchange, live.down
-    if not down.has_begun:
-        exchange.status = refusal.status
+    path = down.target.partition("?")[0]
     dialect = BY_ID.get(DialectId(exchange.dialect)) or dialect_for_errors(
-        down.target.partition("?")[0], any(name.lower() == b"anthropic-version" for name, _ in down.raw_headers)
+        path, any(name.lower() == b"anthropic-version" for name, _ in down.raw_headers)
     )
+    status = dialect.error_status(refusal, path)
+    if not down.has_begun:
+        exchange.status = status
     try:
         async with asyncio.timeout(SAY_WITHIN_S):
-            await say(refusal, down, dialect, exchange.id, is_event_stream=exchange.is_streaming)
+            await say(refusal, down, dialect, exchange.id, status=status, is_event_stream=exchange.is_streaming)
             if down.connection.is_broken:
                 down.break_off()
     except TimeoutError:

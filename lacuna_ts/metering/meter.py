@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from lacuna_ts.dialects.base import METERED
 from lacuna_ts.framing.coding import CodingError, decoder_for, is_identity
 from lacuna_ts.framing.json_fields import FieldScanner
 from lacuna_ts.framing.sse import SseDecoder
@@ -43,9 +44,9 @@ class Meter:
         is_coded = not is_identity(content_encoding)
         self._coding: Incremental | None = decoder_for(content_encoding) if is_coded else None
         is_legible = not is_coded or self._coding is not None
-        is_stream = is_legible and kind == "text/event-stream" and match.operation == "generate"
-        is_whole = is_legible and kind == "application/json" and match.operation == "generate"
-        self._reader = _StreamReader(dialect.usage_reader(asked)) if is_stream else None
+        is_stream = is_legible and kind == "text/event-stream" and match.operation in METERED
+        is_whole = is_legible and kind == "application/json" and match.operation in METERED
+        self._reader = _StreamReader(dialect.usage_reader(asked), dialect.largest_event_bytes) if is_stream else None
         self._body = _WholeReader(dialect, match, asked) if is_whole else None
         self._hider = _Hider() if is_stream and hides_usage else None
         # The common stream, neither coded nor hidden, goes straight through these two.
@@ -116,8 +117,8 @@ class _StreamReader:
 
     __slots__ = ("decoder", "reader")
 
-    def __init__(self, reader: UsageReader) -> None:
-        self.decoder = SseDecoder()
+    def __init__(self, reader: UsageReader, largest_event_bytes: int) -> None:
+        self.decoder = SseDecoder(largest_event_bytes)
         self.reader = reader
 
     def feed(self, chunk: bytes) -> list[tuple[int, int]]:

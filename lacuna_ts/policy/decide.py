@@ -35,6 +35,7 @@ class Question(NamedTuple):
     named_provider: str | None  # from the path: `/{provider}/…`
     model: str  # as asked for
     operation: Operation
+    points_at: str = ""  # the field that names something lying at the provider, "" for none
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class Plan:
 
 def decide(question: Question, table: ProviderTable, unhealthy: Collection[ProviderId] = ()) -> Plan | Refusal:
     """Decide. `unhealthy` providers are passed over; when only they remain, the refusal is `overloaded`."""
-    rights, client, dialect, named_provider, model, _ = question
-    key = (table, client, dialect, named_provider, model)
+    rights, client, dialect, named_provider, model, _, points_at = question
+    key = (table, client, dialect, named_provider, model, points_at)
     known = rights.decisions.get(key)
     if known is None:
         if len(rights.decisions) >= _DECISIONS_KEPT:
@@ -81,12 +82,30 @@ def _decided(question: Question, table: ProviderTable) -> Plan | Refusal:
     named = question.named_provider
     if named is not None and visible(rights, table, named) is None:
         return refusals.no_provider(named)
+    if question.operation == "stored":
+        return _decided_without_model(question, table)
     found = candidates(rights, table, dialect=question.dialect, named_provider=named, model=question.model)
     openings = {model: rights.opening(model) for model in {candidate.model for candidate in found}}
     plans = [plan for one in found if (plan := plan_at(one, question, openings[one.model])) is not None]
     if not plans:
         return _refused(question, table, found, openings)
+    if question.points_at:
+        plans = [plan for plan in plans if table.rules[plan.provider].shared_state]
+        if not plans:
+            return refusals.not_yours(question)
     return replace(plans[0], alternatives=tuple(plans[1:])) if len(plans) > 1 else plans[0]
+
+
+def _decided_without_model(question: Question, table: ProviderTable) -> Plan | Refusal:
+    """Who is asked for something that lies at a provider: it names no model that could be judged."""
+    rights, named = question.rights, question.named_provider
+    for rule in table.in_order:
+        is_meant = rule.id == named if named is not None else question.dialect in rule.dialects
+        if is_meant and rule.shared_state and rule.user_agents.allow(question.client):
+            grant = next((one for one in rights.grants if _is_for(one, rule, question.client)), None)
+            if grant is not None:
+                return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant)
+    return refusals.not_yours(question)
 
 
 def plan_at(candidate: Candidate, question: Question, opening: Opening) -> Plan | None:

@@ -34,6 +34,7 @@ class ProviderRule:
     preference: float = 0  # higher first; equal ones in the order of the file
     opaque: bool = False
     disabled: bool = False
+    shared_state: bool = False  # whether what lies there (files, earlier answers) may be reached by all who may use it
     named: Globs = field(init=False, repr=False)  # the patterns of `models`
     names: tuple[str, ...] = field(init=False, repr=False)  # the models that it has by name: listed, or exact rules
     by_model: PatternIndex[ModelRule] = field(init=False, repr=False)

@@ -98,6 +98,16 @@ def client_not_allowed(question: Question, *, by_provider: bool) -> Refusal:
     )
 
 
+def not_yours(question: Question) -> Refusal:
+    """The request points at something that lies at the provider, where nobody can tell whose it is."""
+    return Refusal(
+        "not_yours",
+        f"This asks for something kept at the provider ({printable(question.points_at, 80)}), where it cannot be told "
+        "whose it is: everybody here uses the same account. Send everything in the request itself, with "
+        f"`store: false` where the API has it. {_ASK} about `shared_state` if that will not do.",
+    )
+
+
 def overloaded() -> Refusal:
     """Every provider that could serve is out of order."""
     return Refusal("overloaded", "No provider that could serve this is in order just now. Try again shortly.", 5.0)

@@ -1,4 +1,4 @@
-"""A stand-in for an AI provider: OpenAI chat and Anthropic messages over raw HTTP/1.1, recorded and scriptable.
+"""A stand-in for an AI provider: OpenAI's and Anthropic's APIs over raw HTTP/1.1, recorded and scriptable.
 
 `lacuna-ts demo` answers with it, and tests ask it what really arrived. It is written on bare asyncio streams rather
 than on an HTTP library, because half of its work is to misbehave in ways that no HTTP library can be talked into. What
@@ -12,19 +12,36 @@ import base64
 import contextlib
 import gzip
 from collections import deque
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from lacuna_ts.standin import provider_answers as answers
+from lacuna_ts.standin import provider_responses as responses
 from lacuna_ts.standin.provider_script import ECHOES_KEY, Script, SeenRequest, rate_limited, redirect
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
 __all__ = ["ECHOES_KEY", "Script", "SeenRequest", "StandInProvider", "rate_limited", "redirect"]
 
 _MAX_HEAD_BYTES: Final = 256 * 1024
+_COUNTING: Final[Mapping[str, Callable[[Mapping[str, Any]], bytes]]] = {
+    "/messages/count_tokens": answers.anthropic_count,
+    "/responses/input_tokens": responses.response_count,
+    "/embeddings": answers.embeddings,
+}
+_WHOLE: Final[Mapping[str, Callable[[answers.Answer, int], bytes]]] = {
+    "/chat/completions": answers.openai_whole,
+    "/completions": answers.completion_whole,
+    "/responses": responses.response_whole,
+    "/messages": answers.anthropic_whole,
+}
+_EVENTS: Final[Mapping[str, Callable[[answers.Answer, int], Iterator[bytes]]]] = {
+    "/responses": responses.response_events,
+    "/messages": answers.anthropic_events,
+}
+_PATHS: Final = {*_COUNTING, *_WHOLE, "/responses/compact"}
 _REASONS: Final = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 
 
@@ -253,22 +270,23 @@ class StandInProvider:
         path = seen.path.removeprefix("/v1")
         if seen.method in ("GET", "HEAD"):
             return self._listing(seen, path)
-        if script.body is not None or path not in ("/chat/completions", "/messages", "/messages/count_tokens"):
+        if script.body is not None or path not in _PATHS:
             return None
         body = seen.json()
-        if path == "/messages/count_tokens":
-            return answers.anthropic_count(body)
+        if path in _COUNTING:
+            return _COUNTING[path](body)
         cache = (script.cache_read_tokens, script.cache_write_5m_tokens, script.cache_write_1h_tokens)
         answer = answers.answer_to(body, text=script.text, cache=cache)
         number = len(self.requests)
-        if path == "/messages":
-            if body.get("stream"):
-                return answers.anthropic_events(answer, number)
-            return answers.anthropic_whole(answer, number)
-        if body.get("stream"):
-            includes_usage = (body.get("stream_options") or {}).get("include_usage") is True
-            return answers.openai_events(answer, number, includes_usage=includes_usage)
-        return answers.openai_whole(answer, number)
+        if path == "/responses/compact":
+            return responses.response_compacted(answer, number)
+        if not body.get("stream"):
+            return _WHOLE[path](answer, number)
+        if path in _EVENTS:
+            return _EVENTS[path](answer, number)
+        includes_usage = (body.get("stream_options") or {}).get("include_usage") is True
+        events = answers.completion_events if path == "/completions" else answers.openai_events
+        return events(answer, number, includes_usage=includes_usage)
 
     def _listing(self, seen: SeenRequest, path: str) -> bytes | None:
         is_anthropic = seen.header("anthropic-version") is not None

@@ -6,6 +6,8 @@ answer as output. So a test may state the usage it expects without running anyth
 
 from __future__ import annotations
 
+import base64
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 ANNOUNCEMENT: Final = "This is the stand-in provider of lacuna-ts: no model was asked."
 DEFAULT_MODELS: Final = ("gpt-demo", "claude-demo")
 CREATED: Final = 1_760_000_000  # fixed, so that answers are the same each time
+_ASKED = ("text", "content", "system", "messages", "instructions", "input", "prompt")
 _QUOTED_WORDS = 40  # of the question, repeated in the answer
 
 _encode = msgspec.json.Encoder().encode
@@ -41,21 +44,23 @@ class Answer:
 
 
 def count_words(value: object) -> int:
-    """The input tokens of a request's `messages`, `system` or any part of them: its words, wherever they stand."""
+    """The input tokens of a request, or of any part of it: the words of what is asked, wherever they stand."""
     match value:
         case str():
             return len(value.split())
         case list():
             return sum(map(count_words, value))
         case dict():
-            return sum(count_words(value[key]) for key in ("text", "content", "system", "messages") if key in value)
+            return sum(count_words(value[key]) for key in _ASKED if key in value)
         case _:
             return 0
 
 
 def last_question(body: Mapping[str, Any]) -> str:
     """The text of the last message, for the answer to repeat."""
-    messages = body.get("messages")
+    messages = next((body[name] for name in ("messages", "input", "prompt") if name in body), None)
+    if isinstance(messages, str):
+        return messages
     if not isinstance(messages, list) or not messages or not isinstance(messages[-1], dict):
         return ""
     content = messages[-1].get("content")
@@ -65,7 +70,7 @@ def last_question(body: Mapping[str, Any]) -> str:
 
 
 def answer_to(body: Mapping[str, Any], *, text: str | None, cache: tuple[int, int, int] = (0, 0, 0)) -> Answer:
-    """The answer to a chat body: `text`, or the announcement with the question repeated, cut at the allowed output.
+    """The answer to any body: `text`, or the announcement with the question repeated, cut at the allowed output.
 
     `cache` is (read, written for 5 minutes, written for 1 hour) in tokens.
     """
@@ -76,7 +81,7 @@ def answer_to(body: Mapping[str, Any], *, text: str | None, cache: tuple[int, in
             f"{ANNOUNCEMENT} {model} was sent: {question}" if question else f"{ANNOUNCEMENT} {model} was sent nothing."
         )
     words = tuple(split_words(text))
-    allowed = body.get("max_completion_tokens") or body.get("max_tokens")
+    allowed = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
     is_cut_short = isinstance(allowed, int) and len(words) > allowed
     return Answer(
         model=model,
@@ -158,6 +163,53 @@ def openai_events(answer: Answer, number: int, *, includes_usage: bool) -> Itera
     yield b"data: [DONE]\n\n"
 
 
+def completion_whole(answer: Answer, number: int) -> bytes:
+    """A `text_completion` document."""
+    choice = {"index": 0, "text": answer.text, "logprobs": None, "finish_reason": _finish(answer)}
+    return _encode(_completion(answer, number) | {"choices": [choice], "usage": openai_usage(answer)})
+
+
+def completion_events(answer: Answer, number: int, *, includes_usage: bool) -> Iterator[bytes]:
+    """The frames of a streamed completion; usage is told as in chat."""
+    base = _completion(answer, number)
+    silent = {"usage": None} if includes_usage else {}
+    for index, word in enumerate(answer.words):
+        finish = _finish(answer) if index == len(answer.words) - 1 else None
+        choice = {"index": 0, "text": word, "logprobs": None, "finish_reason": finish}
+        yield b"data: %b\n\n" % _encode(base | {"choices": [choice]} | silent)
+    if includes_usage:
+        yield b"data: %b\n\n" % _encode(base | {"choices": [], "usage": openai_usage(answer)})
+    yield b"data: [DONE]\n\n"
+
+
+def _completion(answer: Answer, number: int) -> dict[str, Any]:
+    return {
+        "id": f"cmpl-standin-{number}",
+        "object": "text_completion",
+        "created": CREATED,
+        "model": answer.model,
+    }
+
+
+def _finish(answer: Answer) -> str:
+    return "length" if answer.is_cut_short else "stop"
+
+
+def embeddings(body: Mapping[str, Any]) -> bytes:
+    """One vector of two numbers for each input: its words and its letters, as numbers or packed as the SDKs ask."""
+    asked = body.get("input", "")
+    texts = asked if isinstance(asked, list) else [asked]
+    is_packed = body.get("encoding_format") == "base64"
+    data = []
+    for index, text in enumerate(texts):
+        vector = (float(count_words(text)), float(len(str(text))))
+        shown = base64.b64encode(struct.pack("<2f", *vector)).decode() if is_packed else vector
+        data.append({"object": "embedding", "index": index, "embedding": shown})
+    count = count_words(texts)
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return _encode({"object": "list", "data": data, "model": body.get("model", ""), "usage": usage})
+
+
 def openai_models(models: Sequence[str]) -> bytes:
     """The `/v1/models` listing."""
     return _encode({"object": "list", "data": [_openai_model(model) for model in models]})
@@ -226,23 +278,24 @@ def anthropic_whole(answer: Answer, number: int) -> bytes:
 def anthropic_events(answer: Answer, number: int) -> Iterator[bytes]:
     """The frames of a streamed message: input and cache counts first, the output count cumulative in message_delta."""
     message = _anthropic_message(answer, number) | {"usage": anthropic_usage(answer, 1)}
-    yield _named({"type": "message_start", "message": message})
-    yield _named({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
-    yield _named({"type": "ping"})
+    yield named({"type": "message_start", "message": message})
+    yield named({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+    yield named({"type": "ping"})
     for word in answer.words:
-        yield _named({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}})
-    yield _named({"type": "content_block_stop", "index": 0})
-    yield _named(
+        yield named({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}})
+    yield named({"type": "content_block_stop", "index": 0})
+    yield named(
         {
             "type": "message_delta",
             "delta": {"stop_reason": _stop_reason(answer), "stop_sequence": None},
             "usage": {"output_tokens": len(answer.words)},
         }
     )
-    yield _named({"type": "message_stop"})
+    yield named({"type": "message_stop"})
 
 
-def _named(event: Mapping[str, Any]) -> bytes:
+def named(event: Mapping[str, Any]) -> bytes:
+    """One event that is named by its type, as Anthropic's and OpenAI's responses are."""
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), _encode(event))
 
 

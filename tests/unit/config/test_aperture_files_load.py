@@ -27,15 +27,20 @@ def read_provider(inner: str, url: str = "https://a.test") -> Settings:
     )
 
 
+CHAT = {"openai_chat", "openai_completions", "openai_embeddings"}  # what the first brings along
+
+
 @pytest.mark.parametrize(
     ("flags", "dialects"),
     [
-        (None, {"openai_chat"}),
-        ({}, {"openai_chat"}),
-        ({"openai_responses": True}, set()),
+        (None, CHAT),
+        ({}, CHAT),
+        ({"openai_responses": True}, {"openai_responses"}),
+        ({"gemini_generate_content": True}, set()),
         ({"anthropic_messages": True}, {"anthropic_messages"}),
-        ({"anthropic_messages": False}, {"openai_chat"}),
-        ({"anthropic_messages": True, "openai_chat": True}, {"anthropic_messages", "openai_chat"}),
+        ({"anthropic_messages": False}, CHAT),
+        ({"anthropic_messages": True, "openai_chat": True}, {"anthropic_messages"} | CHAT),
+        ({"openai_chat": True, "openai_embeddings": False}, CHAT - {"openai_embeddings"}),
         ({"openai_chat": False}, set()),
     ],
 )

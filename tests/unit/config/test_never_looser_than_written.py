@@ -78,7 +78,7 @@ def test_empty_restrictions_restrict_nothing() -> None:
     assert load_text(FILE % ('"limits": [], "quotas": {},', ', "limits": []')) == []
 
 
-@pytest.mark.parametrize("name", ["discover", "fallback", "shared_state", "price_as", "cost_basis", "model_cost_map"])
+@pytest.mark.parametrize("name", ["discover", "fallback", "price_as", "cost_basis", "model_cost_map"])
 def test_observing_fields_of_a_provider(name: str) -> None:
     """The same fields inside a provider load with a warning."""
     assert load_text(FILE % ("", f', "{name}": "10m"')) == [f"providers.p.{name}"]
@@ -89,7 +89,9 @@ def test_unbuilt_dialects_are_warned_about() -> None:
     text = FILE % ("", ', "compatibility": {"openai_chat": true, "ollama_chat": true, "bedrock_converse": false}')
     loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
     assert [problem.message for problem in loaded.problems] == ["not built yet and without effect: ollama_chat"]
-    assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [["openai_chat"]]
+    assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [
+        ["openai_chat", "openai_completions", "openai_embeddings"]
+    ]
 
 
 def test_a_wrong_grant_gives_nothing_of_itself() -> None:

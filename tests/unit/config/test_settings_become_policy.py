@@ -11,7 +11,7 @@ FILE = """{
   "lacuna": {"user_agents": [{"id": "mine", "pattern": "(?i)^mine/"}]},
   "providers": {
     "a": {"baseurl": "https://a.test", "capability": {"models": {"m-*": {"rewrite": "n"}}, "user_agents": ["mine"]},
-      "compatibility": {"openai_chat": true}, "labels": {"x": "y"}, "preference": 3},
+      "compatibility": {"openai_chat": true}, "labels": {"x": "y"}, "preference": 3, "shared_state": true},
     "b": {"baseurl": "https://b.test", "disabled": true}},
   "aliases": {"short": {"provider": "a", "model": "m-long"}},
   "groups": {"group:eng": ["ada@example.com"]},
@@ -31,7 +31,8 @@ def test_providers_and_aliases() -> None:
     assert rule.allows("m-1", "mine")
     assert not rule.allows("m-1", "cursor")
     assert not rule.allows("x", "mine")
-    assert (rule.dialects, rule.labels, rule.preference) == ({"openai_chat"}, {"x": "y"}, 3)
+    assert rule.dialects == {"openai_chat", "openai_completions", "openai_embeddings"}
+    assert (rule.labels, rule.preference, rule.shared_state) == ({"x": "y"}, 3, True)
     assert [one.id for one in table.in_order] == ["a"]
     assert [(target.provider, target.model) for target in table.aliases["short"]] == [("a", "m-long")]
 

@@ -8,12 +8,14 @@ from typing import get_args
 
 import pytest
 
+from lacuna_ts.config.compatibility import BUILT
 from lacuna_ts.dialects.base import Dialect, ListedModel
 from lacuna_ts.dialects.table import (
     ALL_DIALECTS,
     ANTHROPIC_MESSAGES,
     BY_ID,
     OPENAI_CHAT,
+    OPENAI_RESPONSES,
     dialect_for_errors,
     methods_for,
 )
@@ -42,11 +44,15 @@ def test_conformance(dialect: Dialect) -> None:
 
 
 def test_names() -> None:
-    """Ids and handlers are unique and those that the configuration and the metrics promise."""
+    """Ids and handlers are unique and those that the configuration and the metrics promise; none is only promised."""
     assert {d.id: d.handler for d in ALL_DIALECTS} == {
         "openai_chat": "openai_chat_completion",
+        "openai_responses": "openai_responses",
         "anthropic_messages": "anthropic_messages",
+        "openai_completions": "openai_completions",
+        "openai_embeddings": "openai_embeddings",
     }
+    assert {d.id for d in ALL_DIALECTS} == BUILT
     assert list(BY_ID.values()) == list(ALL_DIALECTS)
 
 
@@ -62,6 +68,11 @@ def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -
     assert len(body) < 20_000
     assert not any(byte < 0x20 for byte in body)
     (event,) = SseDecoder().feed(dialect.error_frame(refusal, "req-\n1"))
+    if dialect is OPENAI_RESPONSES:
+        told = json.loads(event.data)
+        assert (event.event, told["type"], told["error"]) == ("error", "error", error)
+        assert all(told[name] == error[name] for name in ("message", "code", "param"))
+        return
     assert event.data == body
     if dialect is ANTHROPIC_MESSAGES:
         assert (event.event, json.loads(body)["type"]) == ("error", "error")
@@ -119,7 +130,9 @@ def test_listings() -> None:
     [
         ("/v1/messages", False, ANTHROPIC_MESSAGES), ("/acme/v1/messages/count_tokens", False, ANTHROPIC_MESSAGES),
         ("/v1/models", True, ANTHROPIC_MESSAGES), ("/v1/models", False, OPENAI_CHAT), ("", False, OPENAI_CHAT),
-        ("/\x00%zz", False, OPENAI_CHAT),
+        ("/\x00%zz", False, OPENAI_CHAT), ("/v1/responses", False, OPENAI_RESPONSES),
+        ("/acme/codex/responses", False, OPENAI_RESPONSES), ("/responses/resp_1/cancel", False, OPENAI_RESPONSES),
+        ("/v1/responsesx", False, OPENAI_CHAT),
     ],
 )  # fmt: skip
 def test_every_path_has_a_dialect_for_errors(path: str, anthropic_style: bool, expected: Dialect) -> None:
@@ -131,6 +144,7 @@ def test_methods() -> None:
     """A known path with a wrong method can be told from an unknown path."""
     assert methods_for("/v1/messages") == ("POST",)
     assert methods_for("/v1/models") == ("GET",)
+    assert methods_for("/v1/responses/resp_1") == ("GET", "DELETE")
     assert methods_for("/nope") == ()
 
 
@@ -141,3 +155,19 @@ def test_listing_requests_have_no_body(dialect: Dialect) -> None:
     assert match is not None
     asked = dialect.read_request(match, b"ignored")
     assert (asked.model, dialect.outgoing(match, asked, model="m").body) == ("m", b"")
+
+
+FINAL = [code for code in get_args(RefusalCode) if Refusal(code, "").is_final]
+
+
+@every
+@pytest.mark.parametrize("code", get_args(RefusalCode))
+def test_statuses(dialect: Dialect, code: RefusalCode) -> None:
+    """Everywhere the code's own status; on responses 400 for what is final, as Codex repeats all but that and 429."""
+    refusal = Refusal(code, "no")
+    for path in ("/v1/responses", "/acme/responses", "/codex/responses", "/v1/responses/compact"):
+        told = dialect.error_status(refusal, path)
+        is_turned = dialect is OPENAI_RESPONSES and code in FINAL and refusal.status not in {426, 429}
+        assert told == (400 if is_turned else refusal.status)
+    assert dialect.error_status(refusal, "/v1/responses/resp_1") == refusal.status
+    assert dialect.error_status(refusal, "/v1/responses/compact_1/cancel") == refusal.status

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lacuna_ts.dialects.judging import ROUTING_FIELDS
-from lacuna_ts.dialects.table import ANTHROPIC_MESSAGES, OPENAI_CHAT, recognise
+from lacuna_ts.dialects.table import (
+    ANTHROPIC_MESSAGES,
+    OPENAI_CHAT,
+    OPENAI_COMPLETIONS,
+    OPENAI_EMBEDDINGS,
+    OPENAI_RESPONSES,
+    recognise,
+)
 from lacuna_ts.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -22,6 +29,11 @@ SPOKEN = [
     (OPENAI_CHAT, "/v1/chat/completions"),
     (ANTHROPIC_MESSAGES, "/v1/messages"),
     (ANTHROPIC_MESSAGES, "/v1/messages/count_tokens"),
+    (OPENAI_RESPONSES, "/v1/responses"),
+    (OPENAI_RESPONSES, "/v1/responses/compact"),
+    (OPENAI_RESPONSES, "/v1/responses/input_tokens"),
+    (OPENAI_COMPLETIONS, "/v1/completions"),
+    (OPENAI_EMBEDDINGS, "/v1/embeddings"),
 ]
 spoken = pytest.mark.parametrize(("dialect", "path"), SPOKEN)
 
@@ -34,8 +46,13 @@ def ask(dialect: Dialect, path: str, body: bytes, model: str | None = None) -> t
     return asked, dialect.outgoing(match, asked, model=model or asked.model)
 
 
-def bodies() -> list[bytes]:
-    """Bodies that must be refused."""
+def limit_of(dialect: Dialect) -> str:
+    """The field of a dialect that bounds the output, "" when it has none."""
+    return {OPENAI_RESPONSES.id: "max_output_tokens", OPENAI_EMBEDDINGS.id: ""}.get(dialect.id, "max_tokens")
+
+
+def bodies(limit: str) -> list[bytes]:
+    """Bodies that must be refused; with an empty `limit`, those of a dialect that neither streams nor bounds output."""
     rows: list[bytes] = [
         b"", b" ", b"null", b"[]", b'"x"', b"1", b"{", b"{}", b"not json", b"\xef\xbb\xbf{}", b'{"model":"m"} x',
         b'{"model":"a","model":"b"}', b'{"model":"a","model":"a"}', b'{"model":"a","mod\\u0065l":"b"}',
@@ -45,7 +62,7 @@ def bodies() -> list[bytes]:
         b'{"model":"\\ud800"}', b'{"\\ud800":1,"model":"a"}', '{"model":"a"}'.encode("utf-16"),
         '{"model":"a"}'.encode("utf-32-le"), b'{"model":"a",}', b"{'model':'a'}", b'{"model":"a" /* c */}',
         b'{"model":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}", b"[" * 100_000, b'{"a":' * 50_000,
-        b'{"model":"a","max_tokens":' + b"9" * 5000 + b"}", b'{"model":' + b"9" * 5000 + b"}",
+        b'{"model":' + b"9" * 5000 + b"}",
         b'{"model":"a",' + b",".join(b'"k%d":1' % n for n in range(10_001)) + b"}",
     ]  # fmt: skip
     rows += [
@@ -56,10 +73,20 @@ def bodies() -> list[bytes]:
         )
     ]  # fmt: skip
     bad_switches = (b'"true"', b"1", b"0", b"[]", b"{}", b'"false"', b"1.0", b'""')
-    rows += [b'{"model":"a","stream":%s}' % value for value in bad_switches]
-    bad_counts = (b"-1", b"1.5", b'"5"', b"true", b"[]", b"1e3", b"99999999999999999999", b"9007199254740992")
-    rows += [b'{"model":"a","max_tokens":%s}' % value for value in bad_counts]
-    for name in ("model", "stream", "max_tokens", "api_base", "fallbacks"):
+    rows += [b'{"model":"a","stream":%s}' % value for value in bad_switches if limit]
+    bad_counts = (
+        b"9" * 5000,
+        b"-1",
+        b"1.5",
+        b'"5"',
+        b"true",
+        b"[]",
+        b"1e3",
+        b"99999999999999999999",
+        b"9007199254740992",
+    )
+    rows += [b'{"model":"a","%s":%s}' % (limit.encode(), value) for value in bad_counts if limit]
+    for name in ("model", *(("stream", limit) if limit else ()), "api_base", "fallbacks", "previous_response_id"):
         for twin in (
             name.title(), name.upper(), name[0] + "\u200b" + name[1:], name + "\u0000", name + "\ufe0f", " " + name,
             chr(ord(name[0]) + 0xFEE0) + name[1:], name + "\u0301", name + "\u00ad", name + "\t",
@@ -72,14 +99,12 @@ def bodies() -> list[bytes]:
     return rows
 
 
-BODIES = bodies()
-
-
 @spoken
 def test_hostile_bodies_are_bad_requests(dialect: Dialect, path: str) -> None:
     """More than 200 bodies that cannot be judged safely are refused, and never raise anything else."""
-    assert len(BODIES) > 200
-    for body in BODIES:
+    rows = bodies(limit_of(dialect))
+    assert len(rows) > 200
+    for body in rows:
         with pytest.raises(BadRequest) as caught:
             ask(dialect, path, body)
         assert caught.value.code == "bad_request", body[:80]
@@ -127,12 +152,13 @@ def test_every_reader_sees_the_judged_model(dialect: Dialect, path: str, members
 @spoken
 def test_values_go_up_as_sent(dialect: Dialect, path: str) -> None:
     """With another model in place, every other value keeps its bytes."""
-    body = b'{ "temperature": 1.50, "x": {"b" :1e3,"a":[ ]}, "model":"m", "big":18446744073709551617, "max_tokens":7}'
+    limit = limit_of(dialect).encode() or b"y"
+    body = b'{ "temperature": 1.50, "x": {"b" :1e3,"a":[ ]}, "model":"m", "big":18446744073709551617, "%s":7}' % limit
     asked, out = ask(dialect, path, body, model='new"model')
     assert out.body == (
-        b'{"temperature":1.50,"x":{"b" :1e3,"a":[ ]},"model":"new\\"model","big":18446744073709551617,"max_tokens":7}'
+        b'{"temperature":1.50,"x":{"b" :1e3,"a":[ ]},"model":"new\\"model","big":18446744073709551617,"%s":7}' % limit
     )
-    assert (asked.model, asked.max_output_tokens, asked.is_streaming) == ("m", 7, False)
+    assert (asked.model, asked.max_output_tokens, asked.is_streaming) == ("m", 7 if limit != b"y" else None, False)
     assert out.path == path
 
 
@@ -146,13 +172,16 @@ def test_values_go_up_as_sent(dialect: Dialect, path: str) -> None:
         (b'{"include_obfuscation":false}', b'{"include_obfuscation":false,"include_usage":true}', True),
     ],
 )
-def test_usage_is_asked_for(options: bytes | None, sent: bytes, hides: bool) -> None:
-    """A chat stream always asks for usage, keeps the other options, and hides what the caller did not ask for."""
+@pytest.mark.parametrize(
+    ("dialect", "path"), [(OPENAI_CHAT, "/v1/chat/completions"), (OPENAI_COMPLETIONS, "/v1/completions")]
+)
+def test_usage_is_asked_for(dialect: Dialect, path: str, options: bytes | None, sent: bytes, hides: bool) -> None:
+    """Where usage must be asked for, we do, keep the other options, and hide what the caller did not ask for."""
     extra = b',"stream_options":' + options if options else b""
-    _, out = ask(OPENAI_CHAT, "/v1/chat/completions", b'{"model":"m","stream":true' + extra + b"}")
+    _, out = ask(dialect, path, b'{"model":"m","stream":true' + extra + b"}")
     assert out.body == b'{"model":"m","stream":true,"stream_options":' + sent + b"}"
     assert out.hides_usage is hides
-    _, unary = ask(OPENAI_CHAT, "/v1/chat/completions", b'{"model":"m"}')
+    _, unary = ask(dialect, path, b'{"model":"m"}')
     assert (unary.body, unary.hides_usage) == (b'{"model":"m"}', False)
 
 
@@ -180,6 +209,17 @@ def test_allowed_output() -> None:
         ("POST", "/v1/messages", False, ("anthropic_messages", "generate", "/v1/messages", None)),
         ("POST", "/messages", False, ("anthropic_messages", "generate", "/v1/messages", None)),
         ("POST", "/messages/count_tokens", False, ("anthropic_messages", "count_tokens", "/v1/messages/count_tokens", None)),  # noqa: E501
+        ("POST", "/v1/responses", True, ("openai_responses", "generate", "/v1/responses", None)),
+        ("POST", "/responses", False, ("openai_responses", "generate", "/v1/responses", None)),
+        ("POST", "/codex/responses", False, ("openai_responses", "generate", "/v1/responses", None)),
+        ("POST", "/responses/compact", False, ("openai_responses", "generate", "/v1/responses/compact", None)),
+        ("POST", "/v1/responses/input_tokens", False, ("openai_responses", "count_tokens", "/v1/responses/input_tokens", None)),  # noqa: E501
+        ("GET", "/responses/resp_1", False, ("openai_responses", "stored", "/v1/responses/resp_1", None)),
+        ("DELETE", "/v1/responses/resp_1", False, ("openai_responses", "stored", "/v1/responses/resp_1", None)),
+        ("POST", "/v1/responses/resp_1/cancel", False, ("openai_responses", "stored", "/v1/responses/resp_1/cancel", None)),  # noqa: E501
+        ("GET", "/v1/responses/resp_1/input_items", False, ("openai_responses", "stored", "/v1/responses/resp_1/input_items", None)),  # noqa: E501
+        ("POST", "/completions", False, ("openai_completions", "generate", "/v1/completions", None)),
+        ("POST", "/v1/embeddings", False, ("openai_embeddings", "embed", "/v1/embeddings", None)),
         ("GET", "/v1/models", False, ("openai_chat", "list_models", "/v1/models", None)),
         ("GET", "/models", True, ("anthropic_messages", "list_models", "/v1/models", None)),
         ("GET", "/v1/models/org/m", False, ("openai_chat", "get_model", "/v1/models/org/m", "org/m")),
@@ -191,6 +231,9 @@ def test_allowed_output() -> None:
                 ("POST", "/health"), ("POST", "/v2/something"), ("POST", "/v1/chat/completionsX"), ("POST", ""),
                 ("POST", "/v1/chat/completions/"), ("POST", "//v1/messages"), ("POST", "/v1/messages/../messages"),
                 ("POST", "/v1/%6dessages"), ("POST", "/V1/messages"), ("POST", "/v1/messages/batches"),
+                ("GET", "/v1/responses"), ("POST", "/v1/responses/resp_1"), ("GET", "/v1/responses/a%2fb"),
+                ("GET", "/v1/responses/"), ("GET", "/v1/responses/a/b"), ("DELETE", "/v1/responses/a/cancel"),
+                ("POST", "/codex/v1/responses"), ("GET", "/v1/embeddings"), ("POST", "/v1/embeddings/x"),
                 ("GET", "/v1/models/"), ("GET", "/v1/models/../x"), ("GET", "/v1/models/%2e%2e"), ("GET", "/v1/models/%zz"),  # noqa: E501
                 ("GET", "/v1/models/a//b"), ("GET", "/v1/models/%ff"), ("GET", "/v1/models/a%00"), ("GET", "/v1/models/a%5c"),  # noqa: E501
             ]
