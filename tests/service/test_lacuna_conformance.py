@@ -445,14 +445,19 @@ def _() -> None:
 
 @same("T2", "the ids of the APIs, as metrics name them")
 def _() -> None:
-    assert [dialect.handler for dialect in ALL_DIALECTS] == ["openai_chat_completion", "anthropic_messages"]
+    handlers = [dialect.handler for dialect in ALL_DIALECTS]
+    assert {"openai_chat_completion", "openai_responses", "anthropic_messages"} <= set(handlers)
+    assert len(handlers) == len(set(handlers))
 
 
 @differs("T3", "rewriting is for Bedrock's API", "every API that is served here can be rewritten")
 def _() -> None:
-    for dialect in ALL_DIALECTS:
-        match = PathMatch("generate", "/v1/x")
-        asked = dialect.read_request(match, b'{"model": "m", "max_tokens": 1, "messages": []}')
+    body = b'{"model": "m", "max_tokens": 1, "messages": [], "input": "hi", "prompt": "hi"}'
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/messages"):
+        found = recognise("POST", path, False)
+        assert found is not None
+        dialect, match = found
+        asked = dialect.read_request(match, body)
         assert json.loads(dialect.outgoing(match, asked, model="other").body)["model"] == "other"
 
 

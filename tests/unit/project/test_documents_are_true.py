@@ -115,6 +115,12 @@ def test_the_changelog_has_what_there_is() -> None:
     assert "## [Unreleased]" in text
     missing = [name for name in _commands() if f"`{name}`" not in text]
     assert not missing
-    spoken = {"openai_chat": "OpenAI chat completions", "anthropic_messages": "Anthropic messages"}
+    spoken = {
+        "openai_chat": "OpenAI chat completions",
+        "openai_responses": "OpenAI responses",
+        "openai_completions": "legacy completions",
+        "openai_embeddings": "embeddings",
+        "anthropic_messages": "Anthropic messages",
+    }
     assert all(spoken[dialect.id] in text for dialect in ALL_DIALECTS)
     assert "exit 78" in text
