@@ -49,7 +49,8 @@ def read_judged(body: bytes, judged: frozenset[str], plain: frozenset[str]) -> d
     `judged` holds ROUTING_FIELDS and the names whose values are looked at; `plain` the names that the dialect has.
     """
     fields = read_fields(body, judged=judged, plain=plain)
-    for name in fields.keys() & ROUTING_FIELDS:
+    if not fields.keys().isdisjoint(ROUTING_FIELDS):
+        name = next(iter(fields.keys() & ROUTING_FIELDS))
         raise BadRequest(
             f"The field `{name}` is not taken here: it would choose another destination than the one that your rights"
             " were judged for. Choose with `model` and the path instead."

@@ -168,10 +168,11 @@ def _usage(told: object) -> Usage:
     prompt, completion = figure(fields.get("prompt_tokens")), figure(fields.get("completion_tokens"))
     if prompt is None and completion is None:
         return NO_USAGE
-    prompt_details = table(fields.get("prompt_tokens_details"))
-    reasoning = figure(table(fields.get("completion_tokens_details")).get("reasoning_tokens"))
-    cached = figure(prompt_details.get("cached_tokens"))
-    written = figure(prompt_details.get("cache_write_tokens"))
+    cached = written = reasoning = None
+    if details := table(fields.get("prompt_tokens_details")):
+        cached, written = figure(details.get("cached_tokens")), figure(details.get("cache_write_tokens"))
+    if details := table(fields.get("completion_tokens_details")):
+        reasoning = figure(details.get("reasoning_tokens"))
     # Some providers count reasoning beside the completion; their own total gives it away.
     beside = reasoning and figure(fields.get("total_tokens")) == (prompt or 0) + (completion or 0) + reasoning
     return Usage(

@@ -8,6 +8,7 @@ called with may use the same words for something else, and text is never looked 
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -64,6 +65,11 @@ class _Part(msgspec.Struct, gc=False):
     input_image_mask: msgspec.Raw = _ABSENT
 
 
+_POINTERS: Final = tuple(
+    name for name in _Part.__struct_fields__ if name not in {"type", "role", "id", "content", "output"}
+)
+_pointers: Final = attrgetter(*_POINTERS)
+_NO_POINTERS: Final = (_ABSENT,) * len(_POINTERS)
 _READ_PARTS: Final = msgspec.json.Decoder(list[_Part | str | int | float | bool | None])
 _READ_PART: Final = msgspec.json.Decoder(_Part)
 
@@ -76,10 +82,11 @@ def state_named(
     `top` are fields that point by being there, `deep` such as hold messages, items or tools, `may_refer` the one of
     them whose items can be mere references. Raises BadRequest for a list of what can be none of these.
     """
-    for name in top:
-        raw = fields.get(name)
-        if raw is not None and not _is_nothing(raw):
-            return name
+    if not fields.keys().isdisjoint(top):
+        for name in top:
+            raw = fields.get(name)
+            if raw is not None and not _is_nothing(raw):
+                return name
     for name in deep:
         raw = fields.get(name)
         if raw is not None and (found := _in_value(raw, name, 0, may_refer=name == may_refer)):
@@ -113,6 +120,8 @@ def _in_parts(parts: Iterable[object], depth: int, *, may_refer: bool = False) -
 def _in_part(part: _Part, depth: int, *, may_refer: bool) -> str:
     if may_refer and (_text(part.type) == "item_reference" or _is_bare(part)):
         return "item_reference"
+    if _pointers(part) == _NO_POINTERS:  # what nearly every part is: text, or a list of parts
+        return _in_content(part, depth)
     for name in ("file_id", "file_ids", "container_id", "vector_store_ids", "skill_id"):
         raw = getattr(part, name)
         if len(raw) and memoryview(raw)[0] in (_STRING, _LIST) and not _is_nothing(raw):
@@ -121,18 +130,23 @@ def _in_part(part: _Part, depth: int, *, may_refer: bool) -> str:
         return "container"
     if len(part.audio) and memoryview(part.audio)[0] == _OBJECT and len(_READ_PART.decode(part.audio).id):
         return "audio"
-    for name in ("content", "output"):
-        inner = getattr(part, name)
-        if isinstance(inner, _Part | list) and inner:
-            if depth >= _DEEPEST:
-                return name
-            if found := _in_parts(inner if isinstance(inner, list) else (inner,), depth + 1):
-                return found
+    if found := _in_content(part, depth):
+        return found
     for name in ("source", "file", "tools", "skills", "environment", "container"):
         raw = getattr(part, name)
         if len(raw) and (found := _in_value(raw, name, depth + 1)):
             return found
     return _in_value(part.input_image_mask, "input_image_mask", depth + 1)
+
+
+def _in_content(part: _Part, depth: int) -> str:
+    for name, inner in (("content", part.content), ("output", part.output)):
+        if isinstance(inner, (_Part, list)) and inner:
+            if depth >= _DEEPEST:
+                return name
+            if found := _in_parts(inner if isinstance(inner, list) else (inner,), depth + 1):
+                return found
+    return ""
 
 
 def _is_bare(part: _Part) -> bool:

@@ -52,8 +52,9 @@ def read_fields(
         raise BadRequest(f"The body has more than {MAX_KEYS} top-level fields.")
     if not _is_tight(body, fields) and not _stands_once(body, fields):
         raise BadRequest("The body names a top-level field twice: each may stand there once.")
-    for key in fields.keys() - plain if judged else ():
-        _refuse_lookalike(key, judged)
+    if judged and not fields.keys() <= plain:
+        for key in fields.keys() - plain:
+            _refuse_lookalike(key, judged)
     return fields
 
 
