@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from lacuna_ts.config.providers import RESERVED_NAMES
 from lacuna_ts.dialects.table import recognise
 
 if TYPE_CHECKING:
@@ -17,22 +18,6 @@ if TYPE_CHECKING:
 
     from lacuna_ts.dialects.base import Dialect, PathMatch
 
-RESERVED: Final = frozenset(
-    {
-        "health",
-        "ready",
-        "metrics",
-        "api",
-        "ui",
-        "v1",
-        "v1beta",
-        "v1beta1",
-        "model",
-        "models",
-        "aperture",
-        "llm-internal",
-    }
-)
 OWN_PATHS: Final = frozenset(
     {
         "/", "/ui", "/health", "/ready", "/metrics", "/metrics/me", "/api/info", "/api/config", "/api/providers",
@@ -74,7 +59,7 @@ def route(method: str, path: str, *, anthropic_style: bool) -> OwnRoute | Dialec
     if path in OWN_PATHS or path.startswith("/ui/"):
         return OwnRoute(path)
     key, slash, rest = path[1:].partition("/")
-    if not slash or key in RESERVED or not _KEY.fullmatch(key):
+    if not slash or key in RESERVED_NAMES or not _KEY.fullmatch(key):
         return None
     # SDKs whose base URL ends in a slash send two; exactly one is forgiven, and only here.
     rest = rest.removeprefix("/")
