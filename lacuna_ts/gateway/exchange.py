@@ -197,10 +197,12 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     )
     exchange.attempts = 1
     parts.meters.sent(exchange)
-    exchange.overhead_s = live.now() - live.heard_at
+    sent_at = live.now()
+    exchange.overhead_s = sent_at - live.heard_at
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
+    exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
     exchange.is_streaming = response.content_type == EVENT_STREAM
     meter = Meter(

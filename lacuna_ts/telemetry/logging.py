@@ -79,7 +79,7 @@ class ExchangeLine(msgspec.Struct, omit_defaults=True):
     attempts: int = 0
     bytes_out: int = 0
     first_byte_s: float | None = None
-    upstream_s: float = 0.0
+    upstream_s: float | None = None
     overhead_s: float | None = None
     total_s: float = 0.0
 
@@ -217,7 +217,7 @@ def _line_of(exchange: Exchange, at: str, level: str) -> ExchangeLine:
         exchange.attempts,
         exchange.bytes_out,
         _to_microseconds(exchange.first_byte_s),
-        int(exchange.upstream_s * 1e6) / 1e6,
+        _to_microseconds(exchange.upstream_s),
         _to_microseconds(exchange.overhead_s),
         int(exchange.total_s * 1e6) / 1e6,
     )
