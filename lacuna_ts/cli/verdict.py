@@ -140,7 +140,7 @@ def as_text(document: dict[str, Any]) -> str:
     if who["groups"]:
         lines.append(f"groups        {', '.join(who['groups'])}")
     if who["is_subnet_router"]:
-        lines.append("router        a subnet router: whoever is behind it has its rights, so grant to it by name or tag")
+        lines.append("router        a subnet router: whoever is behind it has its rights: grant to it by name or tag")
     if who["denied"]:
         lines.append(f"not served    {who['denied']}")
     lines.append(f"roles         {', '.join(document['roles']) or 'none'}")
