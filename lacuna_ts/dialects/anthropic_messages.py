@@ -25,16 +25,17 @@ from lacuna_ts.dialects.judging import (
     table,
 )
 from lacuna_ts.dialects.paths import claim_listing
+from lacuna_ts.dialects.plain_http import PlainHttp
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
 from lacuna_ts.framing.json_fields import write_fields
-from lacuna_ts.framing.sse import MAX_PENDING_BYTES, encode_event
+from lacuna_ts.framing.sse import encode_event
 from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from lacuna_ts.dialects.base import ListedModel
-    from lacuna_ts.framing.sse import SseEvent
+    from lacuna_ts.framing.frames import Frame, Framing
 
 _GENERATE: Final = frozenset({"/v1/messages", "/messages"})
 _COUNT: Final = frozenset({"/v1/messages/count_tokens", "/messages/count_tokens"})
@@ -85,7 +86,7 @@ _READ_EVENT: Final = msgspec.json.Decoder(_Event)
 _READ_CONTAINER: Final = msgspec.json.Decoder(_Container)
 
 
-class AnthropicMessages:
+class AnthropicMessages(PlainHttp):
     """The dialect `anthropic_messages`."""
 
     id = DialectId("anthropic_messages")
@@ -93,7 +94,6 @@ class AnthropicMessages:
     forwarded_headers = (
         "accept", "anthropic-beta", "anthropic-version", "user-agent", "x-app", "x-stainless-*",
     )  # fmt: skip
-    largest_event_bytes = MAX_PENDING_BYTES
 
     def claims(self, method: str, path: str) -> PathMatch | None:
         """Messages, counting of tokens, and the listing of models."""
@@ -150,7 +150,7 @@ class AnthropicMessages:
         }
         return msgspec.json.encode({"type": "error", "error": error, "request_id": printable(request_id)})
 
-    def error_frame(self, refusal: Refusal, request_id: str) -> bytes:
+    def error_frame(self, refusal: Refusal, request_id: str, framing: Framing) -> bytes:  # noqa: ARG002 - only one
         """The event `error`."""
         return encode_event(self.error_body(refusal, request_id), "error")
 
@@ -173,7 +173,7 @@ class AnthropicReader:
         self._hint = hint
         self._told: dict[str, Any] = {}
 
-    def feed(self, event: SseEvent) -> bool:
+    def feed(self, event: Frame) -> bool:
         """Look at one event. Never True: nothing is in these streams only because we asked."""
         kind = event.event
         # "message" is an event that the stream gave no name; its JSON has to say what it is.
