@@ -20,7 +20,7 @@ from lacuna_ts.gateway import gate, own_pages
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
-from lacuna_ts.gateway.relay import EVENT_STREAM, pass_on
+from lacuna_ts.gateway.relay import pass_on
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
 from lacuna_ts.gateway.running import BODY_STALLED, NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
@@ -190,7 +190,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     request = provider.request(
         down.method,
         outgoing.path,
-        query=knock.query,
+        query=here.dialect.outgoing_query(knock.query) if knock.query else "",
         sent=down.headers.items(),
         forwarded=here.dialect.forwarded_headers,
         body=outgoing.body,
@@ -204,15 +204,16 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     response = await parts.upstream.send(request)
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
-    exchange.is_streaming = response.content_type == EVENT_STREAM
-    meter = Meter(
+    meter = live.meter = Meter(
         here.dialect,
         here.match,
         asked,
         hides_usage=outgoing.hides_usage,
         content_type=response.content_type,
         content_encoding=response.content_encoding,
+        headers=response.headers,
     )
+    exchange.is_streaming = meter.is_stream
     try:
         return await pass_on(response, meter, live, provider.authorizer.key)
     finally:
@@ -272,7 +273,7 @@ async def _say(refusal: Refusal, live: Live) -> None:
         exchange.status = status
     try:
         async with asyncio.timeout(SAY_WITHIN_S):
-            await say(refusal, down, dialect, exchange.id, status=status, is_event_stream=exchange.is_streaming)
+            await say(refusal, down, dialect, exchange.id, status=status, meter=live.meter)
             if down.connection.is_broken:
                 down.break_off()
     except TimeoutError:
