@@ -318,7 +318,7 @@ async def _send_mutants(count: int, at_once: int) -> None:
 
 
 def test_2000_mutants() -> None:
-    """Two thousand wounded requests: none gets an error of ours, leads elsewhere or fills the log."""
+    """Two thousand wounded requests: none gets an error of ours, leads elsewhere, fills the log or holds others up."""
     asyncio.run(_send_mutants(2_000, 200))
 
 
