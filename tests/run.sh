@@ -88,6 +88,7 @@ if [ "$(uname -s)" = Linux ]; then
     debian nginx-light nginx "the measured comparison" || true
     debian wrk wrk "the measured comparison" || true
     debian iproute2 ip "direct mode in network namespaces" || true
+    debian slowhttptest slowhttptest "the slow attack" || true
     debian systemd systemd-analyze "the check of the systemd unit" || true
     if [ -n "$agents" ] && grep -rqs --include='*.py' 'mark\.browser' tests; then
         debian chromium chromium "the web interface in a browser" || true

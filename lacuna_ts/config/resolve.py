@@ -76,7 +76,7 @@ def resolve(file: File, written: Mapping[str, Any], found: Findings) -> Settings
             for index, entry in enumerate(file.blocked)
         ),
         metrics=_metrics(file.metrics, found),
-        body=Body(file.body.max_bytes),
+        body=Body(file.body.max_bytes, file.body.max_total_bytes),
         timeouts=timeouts,
     )
 

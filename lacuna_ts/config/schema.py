@@ -105,6 +105,12 @@ class FileTailnet(Section):
     stream_grace_s: float = Field(
         default=30.0, ge=0, le=3600, description="Seconds that running streams go on while tailscaled is away."
     )
+    connections_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        description="Connections that one node may have at once, on listeners of their own (behind `serve` they are "
+        "shared); default: 8192, and never more than half of what the process's file descriptors allow.",
+    )
     outbound_proxy: str | None = Field(
         default=None,
         description="HTTP proxy for providers with `tailnet: true`, for userspace mode: `http://127.0.0.1:1055`.",
@@ -309,6 +315,11 @@ class FileBody(Section):
     """Request bodies."""
 
     max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="Bound on a decoded JSON body.")
+    max_total_bytes: int = Field(
+        default=1024 * 1024 * 1024,
+        ge=1024,
+        description="Bound on all large bodies that are held at once; beyond it, requests get 503 `overloaded`.",
+    )
 
 
 class File(Section):

@@ -59,6 +59,7 @@ class Tailnet:
     local_callers: LocalCallers = "deny"
     whois_ttl_s: float = 1.0
     stream_grace_s: float = 30.0
+    connections_per_node: int | None = None
     outbound_proxy: str | None = None
     public_url: str | None = None
 
@@ -172,6 +173,7 @@ class Body:
     """Bounds of request bodies."""
 
     max_bytes: int = 64 * 1024 * 1024  # decoded
+    max_total_bytes: int = 1024 * 1024 * 1024  # of all that are held at once
 
 
 @dataclass(frozen=True, slots=True)

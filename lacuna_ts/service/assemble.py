@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from lacuna_ts import __version__
 from lacuna_ts.admin.pages import Pages
 from lacuna_ts.config.policy_of import client_table, local_policy, provider_table
+from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
 from lacuna_ts.tailnet.addresses import is_tailnet
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MANY_FILES = 65536  # where there is no limit
+
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
@@ -46,6 +50,7 @@ class Lasting:
     log: Log
     running: Running
     pages: Pages
+    crowd: Crowd
 
 
 def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
@@ -72,7 +77,17 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         log=log,
         running=Running(),
         pages=Pages.load(),
+        crowd=Crowd(
+            most_connections(_descriptors()),
+            settings.tailnet.connections_per_node,
+            time.monotonic,
+        ),
     )
+
+
+def _descriptors() -> int:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if most != resource.RLIM_INFINITY else _MANY_FILES
 
 
 def known_models(table: ProviderTable) -> set[str]:

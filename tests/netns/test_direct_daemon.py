@@ -196,6 +196,36 @@ def test_forged_headers_are_not_believed(network):
     asyncio.run(scenario())
 
 
+HOLDING = """
+import socket, sys
+held = [socket.create_connection((sys.argv[1], 80)) for _ in range(int(sys.argv[2]))]
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_address_gets_so_many_connections(network):
+    """Counted from the connection on, before a byte is sent: `overloaded` beyond the bound, and others are served."""
+
+    async def scenario() -> None:
+        async with scene(network, tailnet={"connections_per_node": 3}) as here:
+            here.house.tailscaled.add_node("100.64.0.8", login="bob@example.com", caps={GRANTS: [{}]})
+            network.inside("peer", "ip", "addr", "add", "100.64.0.8/32", "dev", "tailscale0")
+            holding = await asyncio.create_subprocess_exec(
+                *network.prefix_of("peer"), sys.executable, "-c", HOLDING, GATEWAY, "3",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert await holding.stdout.readline() == b"held\n"
+            assert await here.chat("peer", GATEWAY, "--interface", PEER) == (503, "overloaded")
+            assert await here.chat("peer", GATEWAY, "--interface", "100.64.0.8") == (200, "")
+            holding.stdin.close()
+            await holding.wait()
+            await here.becomes((200, ""), "peer", GATEWAY)
+            assert here.house.log_text().count("turned away") == 1
+
+    asyncio.run(scenario())
+
+
 def test_the_node_itself_may_read_metrics_where_the_file_says_so(network):
     """With `local_callers: "metrics"` the gateway's own address gets the metrics, and still no model."""
 
