@@ -20,6 +20,7 @@ _COMMANDS: Final = {
     "check": "find every problem in the configuration, and show what it amounts to",
     "whois-test": "ask tailscaled who an address is, and say what they may use",
     "explain": "say what somebody could use, going by the file and given capabilities; needs no tailscaled",
+    "doctor": "look for everything that may keep the gateway from serving",
     "agent-env": "the settings that make a client use this gateway",
     "health": "how the running daemon is",
     "docs": "print the documentation that ships with this version",
