@@ -15,6 +15,7 @@ from lacuna_ts.errors import ConfigError, LacunaError
 
 _COMMANDS: Final = {
     "run": "the daemon",
+    "trial": "the daemon without a file: the API keys of the environment, for this node's owner alone",
     "demo": "the daemon against a stand-in tailscaled and a stand-in provider, on this machine only",
     "init": "write a configuration file and the tailnet policy snippet to start from",
     "check": "find every problem in the configuration, and show what it amounts to",
