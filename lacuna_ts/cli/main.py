@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "doctor": "look for everything that may keep the gateway from serving",
     "agent-env": "the settings that make a client use this gateway",
     "health": "how the running daemon is",
+    "policy": "the tailnet policy: a grant to paste, and what is wrong with a policy file",
     "docs": "print the documentation that ships with this version",
 }
 
