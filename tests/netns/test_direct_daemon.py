@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.house import GRANTS, KEY, House
 from fakes.network import Network, made_network
+from fakes.provider_inside import ProviderInside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,8 +25,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-PROVIDER = Path(__file__).with_name("provider_in_namespace.py")
 GATEWAY, GATEWAY_6, PEER, PEER_6, STRANGER = (
     "100.64.0.1",
     "fd7a:115c:a1e0::1",
@@ -43,33 +39,6 @@ FORGED = [
     "Tailscale-User-Login: alice@example.com", "X-Webauth-User: alice@example.com", "Remote-User: alice@example.com",
     "X-Lacuna-User: alice@example.com", 'X-Aperture-Capabilities: {"flare.io/cap/lacuna/grants": [{}]}',
 ]  # fmt: skip
-
-
-class Provider:
-    """The stand-in provider, inside the gateway's namespace."""
-
-    def __init__(self, network: Network) -> None:
-        self._prefix = network.prefix_of("gw")
-        self._process: asyncio.subprocess.Process | None = None
-        self.url = ""
-
-    async def start(self) -> None:
-        """Start it and learn where it is."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._prefix, sys.executable, str(PROVIDER), env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        self.url = (await self._process.stdout.readline()).decode().strip()
-
-    async def heads(self) -> list[str]:
-        """The heads of all requests that it was sent."""
-        self._process.stdin.write(b"?\n")
-        return json.loads(await self._process.stdout.readline())
-
-    async def stop(self) -> None:
-        """End it."""
-        self._process.stdin.close()
-        await self._process.wait()
 
 
 class Scene:
@@ -125,7 +94,7 @@ async def scene(network: Network, **config: Any) -> AsyncIterator[Scene]:
         "compatibility": {"openai_chat": True},
     }
     config = {"listen": [{"tailnet": 80}], "providers": {"openai": provider}} | config
-    house = House(config, provider=Provider(network), tun=True, runs_in=network.prefix_of("gw"))
+    house = House(config, provider=ProviderInside(network.prefix_of("gw")), tun=True, runs_in=network.prefix_of("gw"))
     if not network.has_v6:
         house.tailscaled.move(house.tailscaled.own, GATEWAY)
     house.tailscaled.add_node(PEER, PEER_6, login="alice@example.com", caps={GRANTS: [{}]})
