@@ -53,6 +53,15 @@ def missing_programs() -> str:
     return "" if shutil.which("curl") else "a real tailnet is asked with curl, which is not installed"
 
 
+def why_no_tun() -> str:
+    """Why nodes cannot have a tunnel device here, "" when they can."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        return "a real tailnet with TUN needs root on Linux"
+    if shutil.which("ip") is None or shutil.which("sysctl") is None:
+        return "a real tailnet with TUN needs the commands ip and sysctl (iproute2, procps)"
+    return "" if Path("/dev/net/tun").exists() else "a real tailnet with TUN needs /dev/net/tun"
+
+
 def eventually(what: str, ask: Callable[[], Any], within_s: float = 20.0) -> Any:
     """What `ask` returns, once that is something true."""
     until = time.monotonic() + within_s
