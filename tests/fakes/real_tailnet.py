@@ -115,7 +115,9 @@ class Node:
         self.socket_path.parent.mkdir()
 
     def start(self) -> None:
-        """Start tailscaled and wait until it listens."""
+        """Start tailscaled, unless it runs, and wait until it listens."""
+        if self._process is not None:
+            return
         how = ["--tun=userspace-networking", f"--socks5-server=127.0.0.1:{self.socks_port}"]
         if self.mode == "tun":
             how = ["--tun=tailscale0"]

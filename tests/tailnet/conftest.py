@@ -30,4 +30,6 @@ def tailnet(_standing):
     if _standing.policy != POLICY:
         _standing.policy = json.loads(json.dumps(POLICY))
         _standing.apply_policy()
+    for node in _standing.nodes.values():
+        node.start()  # where a test has ended it
     _standing.nodes["ai"].tailscale("serve", "reset")
