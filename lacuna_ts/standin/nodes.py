@@ -45,7 +45,7 @@ class StandInNode:
             "ID": self.id,
             "StableID": self.stable_id,
             "Name": f"{self.name}.{self.suffix}." if self.name else "",
-            "User": self.user_id,
+            "User": TAGGED_USER["ID"] if self.tags else self.user_id,
             "Key": f"nodekey:{self.id:064x}",
             "Machine": f"mkey:{self.id:064x}",
             "DiscoKey": f"discokey:{self.id:064x}",

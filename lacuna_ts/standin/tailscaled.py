@@ -250,16 +250,18 @@ class StandInTailscaled(LocalApiServer):
         """The answer to `status?peers=false`."""
         own = self.own
         dns_name = f"{own.name}.{self.suffix}."
+        profile = own.profile_json(with_groups=False)
         node = {
             "ID": own.stable_id,
             "DNSName": dns_name,
             "HostName": own.name,
-            "UserID": own.user_id,
+            "UserID": profile["ID"],
             "TailscaleIPs": list(own.addresses),
             "Online": self.state == "Running",
-            "Expired": own.is_expired,
             "CapMap": {"service-host": [self.services]} if self.services else {},
         }
+        if own.is_expired:
+            node["Expired"] = True
         if own.tags:
             node["Tags"] = list(own.tags)
         if own.key_expiry != NEVER:
@@ -278,7 +280,7 @@ class StandInTailscaled(LocalApiServer):
             "CurrentTailnet": {"Name": "example.com", "MagicDNSSuffix": self.suffix, "MagicDNSEnabled": True},
             "CertDomains": self.cert_domains or None,
             "Peer": None,
-            "User": {str(own.user_id): {"ID": own.user_id, "LoginName": own.login, "DisplayName": own.display_name}},
+            "User": {str(profile["ID"]): profile},
         }
 
     def _peers_json(self) -> dict[str, Any]:

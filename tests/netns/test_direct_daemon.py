@@ -236,3 +236,23 @@ def test_tailscaled_restarts(network):
             assert "Traceback" not in here.house.log_text()
 
     asyncio.run(scenario())
+
+
+def test_tailscaled_makes_its_device_anew(network):
+    """A restarted tailscaled has a new tunnel device of the same name: callers are served over it, by both families."""
+
+    async def scenario() -> None:
+        async with scene(network) as here:
+            ways = [GATEWAY, GATEWAY_6] if network.has_v6 else [GATEWAY]
+            for way in ways:
+                assert await here.chat("peer", way) == (200, "")
+            await here.house.tailscaled.stop()
+            network.end_tunnel()
+            await here.house.tailscaled.start()
+            await asyncio.sleep(0.6)  # tailscaled says that it runs before its device has the address
+            network.make_tunnel()
+            for way in ways:
+                await here.becomes((200, ""), "peer", way, within_s=5)
+            assert await here.chat("gw", GATEWAY) == (403, "self_source")
+
+    asyncio.run(scenario())

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from fakes.real_scene import ALICE, BOB, POLICY
-from fakes.real_tailnet import made_tailnet, why_no_tun
+from fakes.real_tailnet import eventually, made_tailnet, why_no_tun
 
 
 @pytest.fixture(scope="session", params=["userspace", "tun"])
@@ -32,4 +32,6 @@ def tailnet(_standing):
         _standing.apply_policy()
     for node in _standing.nodes.values():
         node.start()  # where a test has ended it
-    _standing.nodes["ai"].tailscale("serve", "reset")
+    gateway = _standing.nodes["ai"]
+    eventually("the gateway's node runs", lambda: gateway.status()["BackendState"] == "Running", 40)
+    gateway.tailscale("serve", "reset")
