@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from fakes.real_tailnet import missing_programs
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _LACKS: dict[str, Callable[[], str]] = {
     "agents": _no_agents,
     "bench": _no_comparison,
     "browser": _no_browser,
+    "tailnet": missing_programs,
 }
 
 

@@ -148,13 +148,28 @@ suite() {
     esac
 }
 
-suite "fast tests" "not (netns or realpeer or agents or slow or bench or browser)" coverage run -m pytest --numprocesses=3
+suite "fast tests" "not (netns or tailnet or realpeer or agents or slow or bench or browser)" coverage run -m pytest --numprocesses=3
 [ "$rc" != 5 ] || failed=1
 check "coverage, collected" coverage combine --quiet
 check "coverage" coverage report
 pure='lacuna_ts/framing/*,lacuna_ts/dialects/*,lacuna_ts/policy/*,lacuna_ts/metering/*,lacuna_ts/config/*'
 check "coverage of the core" coverage report --include="$pure" --fail-under=95
 suite "network namespaces" "netns and not (agents or bench)" python -m pytest
+# Nobody packages these three together, and a tailnet of the tester's own is theirs to build: so they are only used.
+absent=
+for program in tailscaled tailscale headscale; do
+    PATH=${LACUNA_TS_TAILNET_BIN:-$PATH} command -v "$program" >/dev/null 2>&1 || absent="$absent $program"
+done
+if [ -z "$absent" ]; then
+    suite "real tailnet" "tailnet" python -m pytest
+    with=$(PATH=${LACUNA_TS_TAILNET_BIN:+$LACUNA_TS_TAILNET_BIN:}$PATH tailscaled --version 2>/dev/null | sed -n 1p)
+    row "" "with tailscaled ${with:-of unknown version}, and $(
+        PATH=${LACUNA_TS_TAILNET_BIN:+$LACUNA_TS_TAILNET_BIN:}$PATH headscale version 2>/dev/null | sed -n 1p
+    )"
+    [ "$(id -u)" = 0 ] || row "" "NOT RUN without root: the half of it with TUN"
+else
+    row "real tailnet" "NOT RUN: needs$absent; name their directory in LACUNA_TS_TAILNET_BIN (deploy/tailnet-policy)"
+fi
 suite "real peers" "realpeer and not (netns or agents or bench)" python -m pytest
 suite "slow tests" "slow and not (netns or realpeer or agents or bench or browser)" python -m pytest
 suite "browser" "browser and not (agents or bench)" python -m pytest
