@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,12 +82,12 @@ def _claude(run: Run) -> list[str]:
 
 
 def _codex(run: Run) -> list[str]:
-    quiet = ["-c", "check_for_update_on_startup=false", "-c", "analytics.enabled=false"]
+    quiet = ["-c", "check_for_update_on_startup=false", "-c", "analytics.enabled=false", "--disable", "plugins"]
     return ["codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", *quiet, run.prompt]
 
 
 def _opencode(run: Run) -> list[str]:
-    return ["opencode", "run", "--title", "a test", "--auto", run.prompt]
+    return ["opencode", "run", "--pure", "--title", "a test", "--auto", run.prompt]
 
 
 def _llm(run: Run) -> list[str]:
@@ -96,9 +95,8 @@ def _llm(run: Run) -> list[str]:
         "unary": ["--no-stream"],
         "tools": ["--functions", "def weather(city: str) -> str:\n    return f'4 degrees in {city}'"],
     }
-    start = [sys.executable if word == "python" else word for word in run.settings["commands"][0].split()[:-1]]
-    llm = str(Path(os.environ[PYTHON_VARIABLE]).with_name(start[0]))
-    return [llm, *start[1:], *how.get(run.cell, []), run.prompt]
+    program, *options, _ = run.settings["commands"][0].split()
+    return [str(Path(os.environ[PYTHON_VARIABLE]).with_name(program)), *options, *how.get(run.cell, []), run.prompt]
 
 
 _CLAUDE_ALONE: Final = {
@@ -112,6 +110,7 @@ _OPENCODE_ALONE: Final = {
     "OPENCODE_DISABLE_AUTOUPDATE": "1",
     "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
     "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
+    "NPM_CONFIG_OFFLINE": "true",
 }
 
 
@@ -142,7 +141,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
         "opencode",
         GPT,
         _opencode,
-        lambda work: ("write", {"filePath": str(work / NOTE), "content": NOTED}),
+        lambda _: ("bash", {"command": f"printf '{NOTED}' > {NOTE}", "description": "Write the note"}),
         env=_OPENCODE_ALONE,
         not_applicable=ALWAYS_STREAMS,
     ),
@@ -197,7 +196,7 @@ class Surroundings:
         """What every client finds set."""
         assert self._proxy is not None
         port = self._proxy.sockets[0].getsockname()[1]
-        proxies = {name: f"http://127.0.0.1:{port}" for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+        proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"http://127.0.0.1:{port}")
         lower = {name.lower(): value for name, value in proxies.items()}
         direct = {"NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
         home = {"HOME": str(self.home), "LLM_USER_PATH": str(self.home / "llm")}
