@@ -37,7 +37,7 @@ def _no_namespaces() -> str:
 
 
 def _no_agents() -> str:
-    missing = [name for name in ("claude", "codex", "opencode", "llmock", "node") if not shutil.which(name)]
+    missing = [name for name in ("claude", "codex", "llmock", "node") if not shutil.which(name)]
     if "LACUNA_TS_CLIENTS_PYTHON" not in os.environ:
         missing.append("the Python clients")
     return f"the clients are not installed ({', '.join(missing)}): sh tests/run.sh --agents" if missing else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -92,6 +93,8 @@ def test_client(scene: Scene, name: str, cell: str) -> None:
     client = CLIENTS[name]
     if why := client.not_applicable.get(cell):
         pytest.skip(f"not applicable: {why}")
+    if name == "opencode" and not shutil.which("opencode"):
+        pytest.skip("opencode is installed on Linux with x86-64 only")
 
     async def scenario() -> None:
         address, login = scene.somebody()
