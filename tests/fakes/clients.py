@@ -82,7 +82,16 @@ def _claude(run: Run) -> list[str]:
 
 
 def _codex(run: Run) -> list[str]:
-    quiet = ["-c", "check_for_update_on_startup=false", "-c", "analytics.enabled=false", "--disable", "plugins"]
+    quiet = [
+        "-c",
+        "check_for_update_on_startup=false",
+        "-c",
+        "analytics.enabled=false",
+        "--disable",
+        "plugins",
+        "--disable",
+        "apps",
+    ]
     return ["codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", *quiet, run.prompt]
 
 
