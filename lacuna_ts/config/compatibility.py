@@ -15,8 +15,11 @@ Vintage = Literal["lacuna", "aperture", "lacuna-ts"]
 
 # The dialects that this version speaks, by their compatibility flag; the same set as `dialects.table`.
 BUILT: Final = frozenset(
-    {"openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings"}
-)
+    {
+        "openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings",
+        "gemini_generate_content", "google_generate_content", "google_raw_predict", "ollama_chat",
+    }
+)  # fmt: skip
 
 LACUNA_FLAGS: Final = (
     "openai_chat", "openai_responses", "anthropic_messages", "gemini_generate_content", "bedrock_model_invoke",
@@ -43,7 +46,8 @@ def vintage_of(provider: Mapping[str, Any]) -> Vintage:
         return "lacuna"
     if isinstance(provider.get("models"), list):
         return "aperture"
-    if isinstance(provider.get("authorization"), str) or provider.get("apikey") is not None:
+    is_flat = isinstance(provider.get("authorization"), str) or provider.get("apikey") is not None
+    if is_flat and provider.get("preset") is None:  # a preset is ours, and says what it speaks
         return "aperture"
     return "lacuna-ts"
 

@@ -211,8 +211,15 @@ class FileProvider(Section):
 
     name: str = Field(default="", description="For people.")
     description: str = Field(default="", description="For people.")
+    preset: str | None = Field(
+        default=None,
+        description="A well-known service: gives what is not written here (address, kind of key, dialects). "
+        "See Presets below.",
+    )
     baseurl: str | None = Field(
-        default=None, description="Where the service is; its path is kept, and a doubled `/v1` collapsed. Required."
+        default=None,
+        description="Where the service is; its path is kept, and a version at its end counts once. Required without a "
+        "preset that has it.",
     )
     authorization: Annotated[FileAuthorization, Tag("object")] | _Text | Annotated[None, Tag("null")] = Field(
         default=None, discriminator=_ByForm, description="`{type, apikey}` as Lacuna, or a type as Aperture."
@@ -238,13 +245,27 @@ class FileProvider(Section):
     timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Where they differ from the general ones.")
     preference: float = Field(default=0, description="Among providers that could serve, the highest is asked first.")
     disabled: bool = Field(default=False, description="Leave this provider out.")
-    opaque: bool = Field(default=False, description="Pass on paths that no dialect knows, unmetered by model.")
+    opaque: bool = Field(
+        default=False,
+        description="Pass on, unread and unmetered, every path under `/{provider}/` that no dialect knows: for callers "
+        "whose grant leaves all its models open.",
+    )
     shared_state: bool = Field(
         default=False,
         description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",
     )
     default_model: str | None = Field(default=None, description="The model of requests that name none.")
-    tailnet: bool = Field(default=False, description="The service is on the tailnet.")
+    tailnet: bool = Field(
+        default=False,
+        description="The service is on the tailnet: no address outside is ever dialled, and `tailnet.outbound_proxy` "
+        "leads there if it is set.",
+    )
+    proxy: str | None = Field(default=None, description="An HTTP proxy that leads to it: `http://host:port`.")
+    path_prefix: str | None = Field(
+        default=None,
+        description='What stands for `/v1` in its paths; `""` for nothing. Default: the version that the base URL ends '
+        "in, else `/v1`.",
+    )
 
 
 class FileTarget(Section):

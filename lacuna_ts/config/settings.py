@@ -124,7 +124,9 @@ class Provider:
     timeouts: Timeouts = field(default_factory=Timeouts)
     disabled: bool = False
     disabled_because: str = ""
-    tailnet: bool = False
+    tailnet: bool = False  # never dialled outside the tailnet's addresses
+    proxy: str | None = None  # an HTTP proxy that leads to it
+    path_prefix: str | None = None  # what stands for `/v1`; None: the version that the base URL ends in
     opaque: bool = False
     shared_state: bool = False
     default_model: str | None = None

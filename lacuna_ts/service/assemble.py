@@ -14,6 +14,7 @@ from lacuna_ts.config.policy_of import client_table, local_policy, provider_tabl
 from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
+from lacuna_ts.tailnet.addresses import is_tailnet
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
@@ -71,7 +72,7 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         api=api,
         tailnet=tailnet,
         identifier=Identifier(api, tailnet, ttl_s=settings.tailnet.whois_ttl_s, observe=_observer(meters)),
-        upstream=AiohttpUpstream(open_session()),
+        upstream=AiohttpUpstream(open_session(), open_session(only=is_tailnet)),
         meters=meters,
         log=log,
         running=Running(),
@@ -116,6 +117,9 @@ def upstream_provider(provider: Provider) -> UpstreamProvider:
         headers=tuple(provider.headers.items()),
         add_headers=provider.add_headers,
         forward_headers=provider.forward_headers,
+        path_prefix=provider.path_prefix,
+        proxy=provider.proxy,
+        only_tailnet=provider.tailnet,
         patience=Patience(timeouts.connect_s, timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s),
     )
 

@@ -1,7 +1,7 @@
 """One line per event, as JSON or for a person at a console, whoever wrote the text that is in it.
 
 Every value passes `terms.printable`, so a line holds no line breaks, escape sequences, direction marks or lone
-surrogates, and its length is bounded. Lines are collected while the loop runs its callbacks and written together. A
+surrogates, and its length is bounded. Lines are collected for some milliseconds and written together. A
 log that cannot be written is lost, not fatal: the lines are counted and the service goes on. Bodies and credentials
 never come here.
 """
@@ -34,6 +34,7 @@ MESSAGE_LIMIT: Final = 2_000
 MOST_FIELDS: Final = 32
 _NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
 _MILLISECONDS: Final = tuple(f".{n:03d}Z" for n in range(1000))
+GATHER_S: Final = 0.01  # a write for each line costs a request more than the line does
 _STRANGERS: Final = 100  # lines about refused exchanges whose caller is not known; and one a second in the long run
 _MOST_PENDING: Final = 1_000  # lines written at once at the latest: a callback that logs in a loop must not grow memory
 
@@ -166,7 +167,7 @@ class Log:
         self._pending.append(line)
         if loop is not self._flushes_on:
             self._flushes_on = loop
-            loop.call_soon(self.flush)
+            loop.call_later(GATHER_S, self.flush)
         elif len(self._pending) >= _MOST_PENDING:
             self.flush()
 
