@@ -181,11 +181,16 @@ class House:
         lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
         return [line for line in lines if "outcome" in line]
 
+    def _left_out(self) -> int:
+        """How many refused requests of strangers are only counted in the log."""
+        lines = [line for line in self.log_text().splitlines() if "refused strangers were left out" in line]
+        return sum(json.loads(line)["count"] for line in lines)
+
     async def closed(self, count: int) -> list[dict[str, Any]]:
-        """The log lines of exchanges, once there are `count`: a line is written after the answer."""
-        async with asyncio.timeout(5):
-            while len(lines := self.exchanges()) < count:
-                await asyncio.sleep(0.01)
+        """The log lines of exchanges, once `count` are told of: a line is written after the answer, or counted."""
+        async with asyncio.timeout(12):
+            while len(lines := self.exchanges()) + self._left_out() < count:
+                await asyncio.sleep(0.02)
         return lines
 
     # --- asking --------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ TIMES = 20
 ATTACKS = {
     "slow heads": ("-H", "-i", "3", "-u", "/v1/models"),
     "slow bodies": ("-B", "-i", "9", "-s", "8192", "-f", "application/json", "-u", "/v1/chat/completions"),
-    "slow readers": ("-X", "-k", "20", "-w", "1", "-y", "8", "-n", "9", "-z", "16", "-u", "/ui/style.css"),
+    "slow readers": ("-X", "-k", "10", "-w", "1", "-y", "8", "-n", "9", "-z", "16", "-u", "/ui/style.css"),
 }
 
 
