@@ -256,7 +256,8 @@ def _nothing_here(method: str, path: str, upgrade: bytes) -> Refusal:
     return Refusal(
         "unknown_path",
         "Nothing is served under this path. Known are /v1/chat/completions, /v1/responses, /v1/messages, "
-        "/v1/messages/count_tokens, /v1/completions, /v1/embeddings and /v1/models, each also behind /PROVIDER.",
+        "/v1/messages/count_tokens, /v1/completions, /v1/embeddings, /v1/models, /v1beta/models/{m}:generateContent and"
+        " its kin, Vertex AI's paths, /api/chat and what else of Ollama's only asks, each also behind /PROVIDER.",
     )
 
 
