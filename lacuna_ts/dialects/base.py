@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
 # "describe" asks a provider about a model. "stored" asks for something that lies at the provider, by its id: no body,
-# no model, nothing to count.
-Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "describe", "stored"]
+# no model, nothing to count. "opaque" is whatever it is: passed on unread.
+Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "describe", "stored", "opaque"]
 METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
 
 
@@ -47,6 +47,7 @@ class Asked:
     max_output_tokens: int | None = None
     fields: Mapping[str, msgspec.Raw] | None = None
     points_at: str = ""  # the field that names something lying at the provider (a file, an earlier answer), "" for none
+    opaque: bytes = b""  # the body, where nobody reads it
 
 
 @dataclass(frozen=True, slots=True)
