@@ -191,6 +191,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     # Say it in the provider's words.
     provider = parts.providers[exchange.provider]
     outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
+    if provider.lasting is not None:
+        await provider.lasting.ready()
     request = provider.request(
         down.method,
         outgoing.path,

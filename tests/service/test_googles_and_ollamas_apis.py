@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from fakes.house import KEY, House
 from fakes.readings import tokens
 
@@ -254,3 +256,45 @@ def test_counters_agree(home: tuple[asyncio.Runner, House]) -> None:
         }  # fmt: skip
 
     runner.run(story())
+
+
+def test_a_service_account_is_traded_once(home: tuple[asyncio.Runner, House]) -> None:
+    """With a key file in the configuration a token is fetched once, goes up, and names our project in the path."""
+    runner, _ = home
+    account = {
+        "type": "service_account", "project_id": "our-project", "private_key": _pem(),
+        "token_uri": "PROVIDER_URL/token", "client_email": "gateway@our-project.iam.gserviceaccount.com",
+    }  # fmt: skip
+    vertex = {
+        "baseurl": "PROVIDER_URL",
+        "apikey": "keyfile::" + json.dumps(account),
+        "models": ["gemini-2.5-pro"],
+        "compatibility": {"google_generate_content": True},
+    }
+
+    async def story() -> None:
+        async with House({"providers": {"vertex": vertex}}) as house:
+            house.person(ALICE, "alice@example.com", {})
+            path = PLACE.replace("/p/", "/theirs/") + "google/models/gemini-2.5-pro:generateContent"
+            house.provider.script(Script(body=b'{"access_token":"ya29.ours","expires_in":3600}'))
+            for _ in range(2):
+                assert (await house.ask(ALICE, "POST", path, body=ASKED)).status == 200
+            targets = [seen.target for seen in house.provider.requests]
+            sent = path.replace("/theirs/", "/our-project/")
+            assert targets == ["/token", sent, sent]
+            assert house.provider.requests[-1].header("authorization") == "Bearer ya29.ours"
+            assert "PRIVATE KEY" not in house.log_text()
+        async with House({"providers": {"vertex": vertex}}) as house:
+            house.person(ALICE, "alice@example.com", {})
+            house.provider.script(Script(status=503, body=b"{}"))
+            refused = await house.ask(ALICE, "POST", path, body=ASKED)
+            assert (refused.status, refused.error) == (503, "key_unavailable")
+            assert refused.json()["error"]["status"] == "UNAVAILABLE"
+
+    runner.run(story())
+
+
+def _pem() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
