@@ -130,7 +130,9 @@ def _raw(body: Mapping[str, Any], script: Script, model: str, number: int, *, pu
 def _ollama(path: str, body: Mapping[str, Any], script: Script) -> Said:
     model = str(body.get("model", ""))
     if path == "/api/show":
-        return _JSON, _encode({"modelfile": "", "parameters": "", "template": "", "details": {"family": "demo"}})
+        return _JSON, _encode(
+            {"modelfile": "", "parameters": "", "template": "", "details": {"family": "demo"}, "model_info": {}}
+        )
     if path == "/api/embed":
         sent = body.get("input")
         count = len(sent) if isinstance(sent, list) else 1
