@@ -134,7 +134,7 @@ async def _converse(live: Live) -> Refusal | None:
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
     if here.match.operation in {"list_models", "get_model"}:
         live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
-        return await answer_listing(live, here, rights)
+        return await answer_listing(live, here, rights, is_googles=b"x-goog-api-client" in knock.headers)
     return await _ask(live, here, knock, rights)
 
 

@@ -41,14 +41,21 @@ def home() -> Iterator[tuple[asyncio.Runner, House]]:
     house.tailscaled.loopback_node = house.person(ALICE, "alice@example.com", {"models": {GEMINI: {}, QWEN: {}}})
     house.provider.default = Script(text=ANSWER)
     yield runner, house
+    for client in CLIENTS:
+        client.close()
     runner.run(house.__aexit__(None, None, None))
     runner.close()
+
+
+CLIENTS: list[Any] = []
 
 
 @cache
 def gemini(url: str, *, vertexai: bool = False) -> Any:
     """A client as `GOOGLE_GEMINI_BASE_URL` and `GOOGLE_API_KEY=-` make it; kept, as it closes when it is forgotten."""
-    return genai.Client(api_key="-", http_options={"base_url": url}, vertexai=vertexai)
+    client = genai.Client(api_key="-", http_options={"base_url": url}, vertexai=vertexai)
+    CLIENTS.append(client)
+    return client
 
 
 def both_ways(home: tuple[asyncio.Runner, House], use: Callable[[str], Any]) -> tuple[Any, Any]:

@@ -159,6 +159,8 @@ def test_listings_in_each_shape(home: tuple[asyncio.Runner, House]) -> None:
     async def story() -> None:
         gemini = (await house.ask(ALICE, "GET", "/v1beta/models")).json()["models"]
         assert {"models/gemini-2.5-pro", "models/qwen3:8b"} <= {model["name"] for model in gemini}
+        shared = await house.ask(ALICE, "GET", "/v1/models", headers={"x-goog-api-client": "google-genai-sdk/3.6.1"})
+        assert shared.json()["models"] == gemini
         one = (await house.ask(ALICE, "GET", "/v1beta/models/gemini-2.5-pro")).json()
         assert one["name"] == "models/gemini-2.5-pro"
         tags = (await house.ask(ALICE, "GET", "/box/api/tags")).json()["models"]
