@@ -55,7 +55,9 @@ class UpstreamProvider:
     forward_headers: Sequence[str] = ()  # globs of caller's headers that may go up beyond the dialect's own
     patience: Patience = field(default_factory=Patience)
     place: VertexPlace | None = None  # whose project is named in paths that name one
+    path_prefix: str | None = None  # what stands for the `/v1` of a path; None: what the base URL says
     proxy: str | None = None  # an HTTP proxy that leads to it (a node without a tun device reaches the tailnet so)
+    only_tailnet: bool = False  # no address outside the tailnet is dialled
     _rules: dict[tuple[str, ...], HeaderRules] = field(default_factory=dict, init=False, repr=False)
 
     def request(
@@ -80,7 +82,7 @@ class UpstreamProvider:
             )
         if self.place is not None:
             path = self.place.placed(path)
-        url = upstream_url(self.base_url, path, query)
+        url = upstream_url(self.base_url, path, query, self.path_prefix)
         headers = rules.outgoing(sent, self.authorizer)
         if self.signer is not None:
             self.signer.sign(method, url, headers, body)
@@ -94,4 +96,5 @@ class UpstreamProvider:
             idle_s=self.patience.idle_s,
             total_s=self.patience.total_s,
             proxy=self.proxy,
+            only_tailnet=self.only_tailnet,
         )

@@ -58,6 +58,14 @@ def gemini(url: str, *, vertexai: bool = False) -> Any:
     return client
 
 
+@cache
+def box(url: str) -> Any:
+    """A client as `OLLAMA_HOST` makes it."""
+    client = ollama.Client(url)
+    CLIENTS.append(client)
+    return client
+
+
 def both_ways(home: tuple[asyncio.Runner, House], use: Callable[[str], Any]) -> tuple[Any, Any]:
     """What `use` gives with the provider's address, and with the gateway's."""
     runner, house = home
@@ -125,31 +133,31 @@ def _(url: str) -> Any:
 
 @use("ollama, chat")
 def _(url: str) -> Any:
-    told = ollama.Client(url).chat(QWEN, [{"role": "user", "content": QUESTION}])
+    told = box(url).chat(QWEN, [{"role": "user", "content": QUESTION}])
     return told.message.content, told.prompt_eval_count, told.eval_count
 
 
 @use("ollama, streamed")
 def _(url: str) -> Any:
-    told = list(ollama.Client(url).chat(QWEN, [{"role": "user", "content": QUESTION}], stream=True))
+    told = list(box(url).chat(QWEN, [{"role": "user", "content": QUESTION}], stream=True))
     return "".join(part.message.content for part in told), told[-1].prompt_eval_count, told[-1].eval_count
 
 
 @use("ollama, generate")
 def _(url: str) -> Any:
-    told = ollama.Client(url).generate(QWEN, QUESTION)
+    told = box(url).generate(QWEN, QUESTION)
     return told.response, told.prompt_eval_count, told.eval_count
 
 
 @use("ollama, embed")
 def _(url: str) -> Any:
-    told = ollama.Client(url).embed(QWEN, [QUESTION])
+    told = box(url).embed(QWEN, [QUESTION])
     return told.embeddings, told.prompt_eval_count
 
 
 @use("ollama, show")
 def _(url: str) -> Any:
-    return ollama.Client(url).show(QWEN).details.family
+    return box(url).show(QWEN).details.family
 
 
 @pytest.mark.parametrize("name", USES)
@@ -180,7 +188,7 @@ def test_listed(home: tuple[asyncio.Runner, House]) -> None:
     runner, house = home
     names = runner.run(asyncio.to_thread(lambda: [m.name for m in gemini(house.url).models.list()]))
     assert sorted(names) == [f"models/{GEMINI}", f"models/{QWEN}"]
-    tags = runner.run(asyncio.to_thread(lambda: [m.model for m in ollama.Client(f"{house.url}/box").list().models]))
+    tags = runner.run(asyncio.to_thread(lambda: [m.model for m in box(f"{house.url}/box").list().models]))
     assert tags == [QWEN]
 
 
@@ -203,7 +211,7 @@ def test_refused(home: tuple[asyncio.Runner, House]) -> None:
 
     def chatted() -> Any:
         with pytest.raises(ollama.ResponseError) as raised:
-            ollama.Client(house.url).chat("secret", [])
+            box(house.url).chat("secret", [])
         return raised.value
 
     refused = runner.run(asyncio.to_thread(chatted))
@@ -226,6 +234,6 @@ def test_broken_off(home: tuple[asyncio.Runner, House]) -> None:
 
     def chatted() -> None:
         with pytest.raises(ollama.ResponseError):
-            list(ollama.Client(house.url).chat(QWEN, [{"role": "user", "content": QUESTION}], stream=True))
+            list(box(house.url).chat(QWEN, [{"role": "user", "content": QUESTION}], stream=True))
 
     runner.run(asyncio.to_thread(chatted))
