@@ -10,10 +10,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, get_args
 
-from lacuna_ts.config import baseurl, compatibility
+from lacuna_ts.config import baseurl, compatibility, google
 from lacuna_ts.config.policy_of import glob_problem
 from lacuna_ts.config.presets import with_preset
-from lacuna_ts.config.settings import Authorization, AuthorizationKind, Provider, Timeouts
+from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, Provider, Timeouts
 from lacuna_ts.terms import ProviderId
 
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
     try:
         url = _base_url(key, entry, path, found)
         provider = replace(provider, baseurl=url)
-        provider = replace(provider, authorization=_authorization(provider, entry, path, found))
+        credential = _authorization(provider, entry, path, found)
+        if isinstance(credential, Google):
+            provider = replace(provider, google=credential)
+        else:
+            provider = replace(provider, authorization=credential)
     except _Unusable as reason:
         if not provider.disabled:
             found.warn(path, f"provider {key} is disabled: {reason}")
@@ -134,12 +138,14 @@ def _path_prefix(text: str | None, where: Path, found: Findings) -> str | None:
     return text
 
 
-def _authorization(provider: Provider, entry: FileProvider, path: Path, found: Findings) -> Authorization | None:
+def _authorization(
+    provider: Provider, entry: FileProvider, path: Path, found: Findings
+) -> Authorization | Google | None:
     """The credential to add, None for none. Raises _Unusable for a kind that cannot be added yet."""
     written = entry.authorization
     kind = written if isinstance(written, str) or written is None else written.type
-    if kind is not None and kind not in (*KINDS, *UNBUILT_TYPES, "none"):
-        known = ", ".join((*KINDS, "iam", "none"))
+    if kind is not None and kind not in (*KINDS, *UNBUILT_TYPES, google.KIND, "none"):
+        known = ", ".join((*KINDS, google.KIND, "iam", "none"))
         found.error(
             (*path, "authorization"),
             f"provider {provider.id} has invalid authorization type: {kind} (use one of {known})",
@@ -152,6 +158,8 @@ def _authorization(provider: Provider, entry: FileProvider, path: Path, found: F
         raise _Unusable(UNBUILT_TYPES[kind])
     if kind == "none" or entry.auth_mode == "none":
         return None
+    if kind == google.KIND or (key or "").startswith(google.KEYFILE):
+        return _google(entry, (key_path, key), path, found)
     if key is None:
         if kind is not None and provider.vintage == "lacuna":
             found.error((*path, "authorization"), f"authorization `{kind}` needs a key: write `apikey`")
@@ -160,13 +168,19 @@ def _authorization(provider: Provider, entry: FileProvider, path: Path, found: F
         return None
     if not key:
         return None
-    if key.startswith("keyfile::"):
-        raise _Unusable("keys of Google service accounts (`keyfile::`) are not built yet")
     if key.startswith("keyid:"):
         raise _Unusable("its key is a reference into another key store: write the key itself")
     if _PLACEHOLDER.match(key):
         found.warn(key_path, "the key looks like a placeholder")
     return Authorization(_kind(kind, provider), found.secret(key_path, key))
+
+
+def _google(entry: FileProvider, key: tuple[Path, str | None], path: Path, found: Findings) -> Google | None:
+    written = entry.authorization if not isinstance(entry.authorization, str) else None
+    try:
+        return google.read_google(written, *key, path, found)
+    except ValueError as error:
+        raise _Unusable(f"its key is no credential file of Google's: {error}") from None
 
 
 def _kind(written: str | None, provider: Provider) -> AuthorizationKind:

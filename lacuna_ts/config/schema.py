@@ -157,10 +157,24 @@ class FileAuthorization(Section):
     """The credential that is added to each request."""
 
     type: str = Field(
-        description="`bearer`, `x-api-key`, `x-goog-api-key`, `api-key`, `none`; `iam` loads and disables the provider."
+        description="`bearer`, `x-api-key`, `x-goog-api-key`, `api-key`, `google` (tokens for Vertex AI), `none`; "
+        "`iam` loads and disables the provider."
     )
     apikey: str | None = Field(
         default=None, description="The key; best as `${credential:NAME}`, `${file:PATH}` or `${VAR}`."
+    )
+    credentials_file: str | None = Field(
+        default=None,
+        description="With `google`: a service account's file, application default credentials or a workload identity.",
+    )
+    metadata_url: str | None = Field(
+        default=None, description="With `google`: where the metadata service is asked for tokens; nowhere else it is."
+    )
+    project: str | None = Field(
+        default=None, description="With `google`: the project that paths name. Else from the credentials."
+    )
+    location: str | None = Field(
+        default=None, description="With `google`: where a path names no location. Else from the base URL."
     )
 
 

@@ -89,6 +89,17 @@ class Authorization:
 
 
 @dataclass(frozen=True, slots=True)
+class Google:
+    """Whose tokens are sent to Vertex AI: one of the first three; None leaves it to the base URL or the credentials."""
+
+    document: Secret | None = None  # the contents of a credential file, perhaps in base64
+    file: str | None = None
+    metadata: str | None = None  # where the metadata service is, as http://HOST[:PORT]
+    project: str | None = None
+    location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """Deadlines in seconds."""
 
@@ -111,6 +122,7 @@ class Provider:
     description: str = ""
     vintage: Vintage = "lacuna-ts"
     authorization: Authorization | None = None
+    google: Google | None = None  # instead of `authorization`
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # lower-case names; may hold credentials
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     forward_headers: tuple[str, ...] = ()  # globs on lower-case names

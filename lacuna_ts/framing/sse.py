@@ -14,6 +14,7 @@ from typing import Final
 from lacuna_ts.framing.frames import MAX_PENDING_BYTES, Frame, Framing
 
 GAP: Final = b"\n\n"
+_CRLF_TWICE: Final = b"\r\n\r\n"
 _LF: Final = 0x0A
 _BOM: Final = b"\xef\xbb\xbf"
 # Two line ends in a row. The look-ahead keeps CRLF from being read as two; a CR at the very end counts as a line end
@@ -81,6 +82,13 @@ class SseDecoder:
             self._offset = start + len(chunk)
             event = self._read_block(chunk, start)
             return [] if event is None else [event]
+        elif self._saw_cr and not held and not self._is_passing_over and chunk[:6] == b"data: ":
+            # The same with the line ends of some vendors.
+            size = len(chunk)
+            if chunk[-4:] == _CRLF_TWICE and chunk.find(b"\r", 6) == size - 4 and chunk.find(b"\n", 6) == size - 3:
+                start = self._offset
+                self._offset = end = start + size
+                return [Frame("message", chunk[6:-4], self.last_id, start, end)]
         return self._read_blocks(self._pending + chunk if held else chunk, held)
 
     def _read_blocks(self, data: bytes, held: int) -> list[Frame]:

@@ -134,7 +134,7 @@ async def _converse(live: Live) -> Refusal | None:
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
     if here.match.operation in {"list_models", "get_model"}:
         live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
-        return await answer_listing(live, here, rights)
+        return await answer_listing(live, here, rights, is_googles=b"x-goog-api-client" in knock.headers)
     return await _ask(live, here, knock, rights)
 
 
@@ -192,6 +192,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     # Say it in the provider's words.
     provider = parts.providers[exchange.provider]
     outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
+    if provider.lasting is not None:
+        await provider.lasting.ready()
     request = provider.request(
         down.method,
         outgoing.path,
@@ -263,7 +265,8 @@ def _nothing_here(method: str, path: str, upgrade: bytes) -> Refusal:
     return Refusal(
         "unknown_path",
         "Nothing is served under this path. Known are /v1/chat/completions, /v1/responses, /v1/messages, "
-        "/v1/messages/count_tokens, /v1/completions, /v1/embeddings and /v1/models, each also behind /PROVIDER.",
+        "/v1/messages/count_tokens, /v1/completions, /v1/embeddings, /v1/models, /v1beta/models/{m}:generateContent and"
+        " its kin, Vertex AI's paths, /api/chat and what else of Ollama's only asks, each also behind /PROVIDER.",
     )
 
 

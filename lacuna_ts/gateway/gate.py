@@ -23,10 +23,11 @@ _READ: Final = frozenset(
         b"host", b"user-agent", b"content-type", b"content-encoding", b"content-length", b"transfer-encoding",
         b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest", b"anthropic-version", b"expect",
         b"upgrade", b"authorization", b"if-none-match", b"accept", b"x-forwarded-host",
+        b"x-goog-api-client",
     }
 )  # fmt: skip
 _LISTS: Final = frozenset(
-    {b"accept", b"if-none-match", b"anthropic-version"}
+    {b"accept", b"if-none-match", b"anthropic-version", b"x-goog-api-client"}
 )  # harmless when repeated: the first counts
 
 # Names that say who somebody is when a proxy writes them. Spelt with an underscore, they pass through proxies that

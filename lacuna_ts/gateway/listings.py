@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lacuna_ts.dialects.table import GEMINI, OPENAI_CHAT
 from lacuna_ts.gateway.answers import REQUEST_ID
 from lacuna_ts.policy.listing import models_for, usable_providers
 from lacuna_ts.policy.refusals import no_grant, no_provider
@@ -15,9 +16,14 @@ if TYPE_CHECKING:
     from lacuna_ts.policy.rights import Rights
 
 
-async def answer_listing(live: Live, here: DialectRoute, rights: Rights) -> Refusal | None:
-    """Answer `GET /v1/models` and `GET /v1/models/{id}`, for all providers or for a named one."""
+async def answer_listing(live: Live, here: DialectRoute, rights: Rights, *, is_googles: bool = False) -> Refusal | None:
+    """Answer `GET /v1/models` and `GET /v1/models/{id}`, for all providers or for a named one.
+
+    `is_googles`: a client of Google's asks, under a path that it has in common with OpenAI's.
+    """
     exchange, parts = live.exchange, live.parts
+    dialect = GEMINI if is_googles and here.dialect is OPENAI_CHAT else here.dialect
+    exchange.dialect, exchange.handler = dialect.id, dialect.handler
     if not rights.grants:
         return no_grant()
     models = models_for(rights, parts.table, exchange.client, here.provider)
@@ -28,13 +34,13 @@ async def answer_listing(live: Live, here: DialectRoute, rights: Rights) -> Refu
     ):
         return no_provider(here.provider)
     if here.match.operation == "list_models":
-        body = here.dialect.model_list(models)
+        body = dialect.model_list(models)
     else:
         name = here.match.model or ""
         model = next((m for m in models if m.name == name), None)
         if model is None:
             return Refusal("unknown_model", f"There is no model {printable(name, 80)!r} that you may use.")
-        body = here.dialect.model_entry(model)
+        body = dialect.model_entry(model)
     exchange.status = 200
     exchange.bytes_out = len(body)
     await live.down.answer(200, [("content-type", "application/json"), (REQUEST_ID, exchange.id)], body)

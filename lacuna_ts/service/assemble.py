@@ -14,6 +14,7 @@ from lacuna_ts.config.policy_of import client_table, local_policy, provider_tabl
 from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
+from lacuna_ts.service.google import google_oauth, vertex_place
 from lacuna_ts.tailnet.addresses import is_tailnet
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.telemetry.record import WhoIsResult
     from lacuna_ts.terms import Caller
+    from lacuna_ts.upstream.wire import Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -106,14 +108,16 @@ def _left(expiry: float | None) -> float | None:
     return None if expiry is None else expiry - time.time()
 
 
-def upstream_provider(provider: Provider) -> UpstreamProvider:
-    """The provider as it is sent to."""
+def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvider:
+    """The provider as it is sent to; `upstream` is what fetches tokens where it needs some."""
     authorization, timeouts = provider.authorization, provider.timeouts
+    tokens = google_oauth(provider.google, upstream) if provider.google is not None else None
     return UpstreamProvider(
         base_url=provider.baseurl,
-        authorizer=authorizer_for(authorization.kind, authorization.key)
-        if authorization
-        else authorizer_for(None, None),
+        authorizer=tokens
+        or (authorizer_for(authorization.kind, authorization.key) if authorization else authorizer_for(None, None)),
+        lasting=tokens,
+        place=vertex_place(provider),
         headers=tuple(provider.headers.items()),
         add_headers=provider.add_headers,
         forward_headers=provider.forward_headers,
@@ -146,7 +150,9 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         table=table,
         clients=client_table(settings),
         rights=RightsBook(local_policy(settings), on_new_rights),
-        providers={key: upstream_provider(one) for key, one in settings.providers.items() if not one.disabled},
+        providers={
+            key: upstream_provider(one, lasting.upstream) for key, one in settings.providers.items() if not one.disabled
+        },
         upstream=lasting.upstream,
         identifier=lasting.identifier,
         tailnet=lasting.tailnet,

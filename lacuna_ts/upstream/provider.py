@@ -19,7 +19,8 @@ from lacuna_ts.upstream.wire import OutgoingRequest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lacuna_ts.upstream.authorizers.base import Authorizer, Key
+    from lacuna_ts.upstream.authorizers.base import Authorizer, Key, Lasting, Signer
+    from lacuna_ts.upstream.vertex import VertexPlace
 
 AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
 
@@ -47,10 +48,13 @@ class UpstreamProvider:
 
     base_url: str
     authorizer: Authorizer = field(default_factory=NoKey)
+    lasting: Lasting | None = None  # the authorizer, where its credential has to be waited for before `request`
+    signer: Signer | None = None  # the authorizer, where it signs what is sent
     headers: Sequence[tuple[str, str]] = ()  # configured: sent with every request, instead of the caller's
     add_headers: Sequence[tuple[str, str]] = ()  # configured: sent beside what is there
     forward_headers: Sequence[str] = ()  # globs of caller's headers that may go up beyond the dialect's own
     patience: Patience = field(default_factory=Patience)
+    place: VertexPlace | None = None  # whose project is named in paths that name one
     path_prefix: str | None = None  # what stands for the `/v1` of a path; None: what the base URL says
     proxy: str | None = None  # an HTTP proxy that leads to it (a node without a tun device reaches the tailnet so)
     only_tailnet: bool = False  # no address outside the tailnet is dialled
@@ -76,10 +80,16 @@ class UpstreamProvider:
             rules = self._rules[forwarded] = HeaderRules(
                 forwarded, extra=self.forward_headers, fixed=self.headers, added=self.add_headers
             )
+        if self.place is not None:
+            path = self.place.placed(path)
+        url = upstream_url(self.base_url, path, query, self.path_prefix)
+        headers = rules.outgoing(sent, self.authorizer)
+        if self.signer is not None:
+            self.signer.sign(method, url, headers, body)
         return OutgoingRequest(
             method=method,
-            url=upstream_url(self.base_url, path, query, self.path_prefix),
-            headers=rules.outgoing(sent, self.authorizer),
+            url=url,
+            headers=headers,
             body=body,
             connect_s=self.patience.connect_s,
             first_byte_s=self.patience.first_byte_s,
