@@ -7,7 +7,8 @@ import json
 import pytest
 
 from lacuna_ts.policy.decide import Plan, decide
-from lacuna_ts.policy.grants import GrantUnreadable, read_grant
+from lacuna_ts.policy.grants import read_grant
+from lacuna_ts.policy.objects import GrantUnreadable
 from lacuna_ts.policy.listing import models_for, usable_providers
 from lacuna_ts.policy.rights import Blocked, LocalGrant, LocalPolicy, rights_of
 from lacuna_ts.policy.sources import Source
