@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from lacuna_ts.framing.sse import SseEvent
+    from lacuna_ts.framing.frames import Frame, Framing
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
-# "stored" asks for something that lies at the provider, by its id: no body, no model, nothing to count.
-Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "stored"]
+# "stored" asks for something that lies at the provider, by its id: no body, no model, nothing to count. "opaque" is
+# whatever it is: passed on unread.
+Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "stored", "opaque"]
 METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
 
 
@@ -28,7 +29,9 @@ class PathMatch:
     """What a method and a path ask for, before any body is read."""
 
     operation: Operation
-    path: str  # in the dialect's canonical spelling ("/v1/chat/completions"): what is appended to a provider's base URL
+    # In the dialect's canonical spelling ("/v1/chat/completions"): what is appended to a provider's base URL. Where the
+    # path names the model, `{}` stands in its place: the name that goes up is encoded anew (`paths.path_for`).
+    path: str
     model: str | None = None  # where the path names it, percent-decoded once
 
 
@@ -44,6 +47,7 @@ class Asked:
     max_output_tokens: int | None = None
     fields: Mapping[str, msgspec.Raw] | None = None
     points_at: str = ""  # the field that names something lying at the provider (a file, an earlier answer), "" for none
+    opaque: bytes = b""  # the body, where nobody reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,10 @@ class ListedModel:
 
 
 class UsageReader(Protocol):
-    """Reads the usage out of one streamed answer."""
+    """Reads the usage out of one streamed answer, in whatever framing it comes."""
 
-    def feed(self, event: SseEvent) -> bool:
-        """Look at one whole event. True when it is only there because we asked for it (see `Outgoing.hides_usage`)."""
+    def feed(self, event: Frame) -> bool:
+        """Look at one whole frame. True when it is only there because we asked for it (see `Outgoing.hides_usage`)."""
 
     def usage(self) -> Usage:
         """What was used as far as the events told; `source` is "none" when they told nothing."""
@@ -94,6 +98,10 @@ class Dialect(Protocol):
     def largest_event_bytes(self) -> int:
         """How large an event of a stream may be and still be looked at; larger ones are passed on unread."""
 
+    @property
+    def usage_fields(self) -> tuple[str, ...]:
+        """The top-level fields of a whole answer that tell its usage: all that is kept of a very large one."""
+
     def claims(self, method: str, path: str) -> PathMatch | None:
         """What `method` and the raw `path` (no query, still percent-encoded) ask of this dialect, or None."""
 
@@ -103,11 +111,23 @@ class Dialect(Protocol):
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request as it goes up: with `model` in place, each top-level key once, usage asked for in streams."""
 
+    def outgoing_query(self, query: str) -> str:
+        """The raw query (no "?", not empty) as it goes up: without what would change what was judged or is counted.
+
+        Raises BadRequest for a parameter that changes what comes back beyond our reading.
+        """
+
+    def framing(self, content_type: str, asked: Asked) -> Framing | None:
+        """How an answer to `asked` is framed, by its media type in lower case; None for one that is not to be read."""
+
     def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:
         """The usage in a whole answer to `asked`; `source` is "none" when it has none. Never raises."""
 
     def usage_reader(self, asked: Asked) -> UsageReader:
         """A reader for one streamed answer. Gives the same figures as `usage_of` for the same answer sent whole."""
+
+    def usage_in_headers(self, headers: Mapping[str, str]) -> Usage:
+        """The usage that the head of an answer tells, for when its body told none. Names are found in any case."""
 
     def error_status(self, refusal: Refusal, path: str) -> int:
         """The status with which `refusal` is told under the raw `path` (no query, any prefix)."""
@@ -115,8 +135,14 @@ class Dialect(Protocol):
     def error_body(self, refusal: Refusal, request_id: str) -> bytes:
         """The dialect's own error document, so that each SDK raises its proper exception."""
 
-    def error_frame(self, refusal: Refusal, request_id: str) -> bytes:
-        """The dialect's own error event, for an answer that has begun. The connection is broken off after it."""
+    def error_headers(self, refusal: Refusal) -> Sequence[tuple[str, str]]:
+        """Headers that belong to `error_body`, beyond those that every answer of ours has."""
+
+    def error_frame(self, refusal: Refusal, request_id: str, framing: Framing) -> bytes:
+        """The dialect's own error event, for an answer that has begun. The connection is broken off after it.
+
+        `framing` is one that the dialect named itself, and a stream.
+        """
 
     def model_list(self, models: Sequence[ListedModel]) -> bytes:
         """The listing document."""

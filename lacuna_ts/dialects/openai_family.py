@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from lacuna_ts.dialects.judging import figure, read_switch, table
+from lacuna_ts.dialects.plain_http import PlainHttp
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.json_fields import read_fields, write_fields
-from lacuna_ts.framing.sse import MAX_PENDING_BYTES, encode_event
+from lacuna_ts.framing.sse import encode_event
 from lacuna_ts.terms import NO_USAGE, Refusal, Usage, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lacuna_ts.dialects.base import ListedModel
-    from lacuna_ts.framing.sse import SseEvent
+    from lacuna_ts.framing.frames import Frame, Framing
 
 # Who raises what: the SDKs choose the exception by status, agents choose between giving up and repeating by type and
 # code. `insufficient_quota` is the one code on a 429 that makes them stop.
@@ -45,13 +46,12 @@ _ABSENT: Final = msgspec.Raw(b"-")
 _RAW_TRUE: Final = msgspec.Raw(b"true")
 
 
-class OpenAIWords:
+class OpenAIWords(PlainHttp):
     """The part of a dialect of OpenAI's that is the same in all of them."""
 
     # No idempotency key: two callers behind one provider key could be shown each other's answers. No organization or
     # project either: they choose whose account pays.
     forwarded_headers: tuple[str, ...] = ("accept", "openai-beta", "user-agent", "x-client-request-id", "x-stainless-*")
-    largest_event_bytes = MAX_PENDING_BYTES
 
     def error_status(self, refusal: Refusal, path: str) -> int:  # noqa: ARG002 - the same everywhere
         """The refusal's own."""
@@ -61,7 +61,7 @@ class OpenAIWords:
         """`{"error": {...}}`."""
         return msgspec.json.encode({"error": error_of(refusal)})
 
-    def error_frame(self, refusal: Refusal, request_id: str) -> bytes:
+    def error_frame(self, refusal: Refusal, request_id: str, framing: Framing) -> bytes:  # noqa: ARG002 - only one
         """A chunk that holds the error; no `[DONE]` behind it, or clients would take the answer for complete."""
         return encode_event(self.error_body(refusal, request_id))
 
@@ -113,7 +113,7 @@ class ChunkReader:
     def __init__(self) -> None:
         self._usage = NO_USAGE
 
-    def feed(self, event: SseEvent) -> bool:
+    def feed(self, event: Frame) -> bool:
         """Look at one chunk. True for the one that holds usage and nothing else."""
         data = event.data
         # Most chunks end in `"usage":null` or do not name it at all: not worth decoding.

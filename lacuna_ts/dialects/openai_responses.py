@@ -32,7 +32,7 @@ from lacuna_ts.framing.sse import encode_event
 from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage
 
 if TYPE_CHECKING:
-    from lacuna_ts.framing.sse import SseEvent
+    from lacuna_ts.framing.frames import Frame, Framing
 
 _BASES: Final = ("/v1/responses", "/responses", "/codex/responses")
 _VERBS: Final[dict[str, PathMatch]] = {
@@ -139,7 +139,7 @@ class OpenAIResponses(OpenAIWords):
         is_kept = not refusal.is_final or refusal.status in _OWN_STATUS or _IS_BY_ID.search(path)
         return refusal.status if is_kept else _REFUSED
 
-    def error_frame(self, refusal: Refusal, request_id: str) -> bytes:  # noqa: ARG002 - it has no place here
+    def error_frame(self, refusal: Refusal, request_id: str, framing: Framing) -> bytes:  # noqa: ARG002 - no place here
         """The event `error`, told twice over: flat as the API describes it, and nested as it comes and SDKs look."""
         error = error_of(refusal)
         flat = {name: error[name] for name in ("code", "message", "param")}
@@ -156,7 +156,7 @@ class ResponsesReader:
     def __init__(self) -> None:
         self._usage = NO_USAGE
 
-    def feed(self, event: SseEvent) -> bool:
+    def feed(self, event: Frame) -> bool:
         """Look at one event. Never True: nothing is in these streams only because we asked."""
         kind = event.event
         # "message" is an event that the stream gave no name.

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from lacuna_ts.dialects.base import PathMatch
+from lacuna_ts.dialects.judging import check_model
+from lacuna_ts.errors import BadRequest
 
 _LISTINGS: Final = frozenset({"/v1/models", "/models"})
 _MAX_NAME: Final = 256
@@ -40,3 +42,17 @@ def decode_name(raw: str) -> str | None:
         return None
     is_plain = len(name) <= _MAX_NAME and name.isprintable() and "\\" not in name and ":" not in raw[:1]
     return name if is_plain and all(part not in {"", ".", ".."} for part in name.split("/")) else None
+
+
+def path_for(match: PathMatch, model: str) -> str:
+    """Return the path of `match` with `model` in its place, encoded once. Raises BadRequest for what can be no name.
+
+    All but unreserved characters and `@` are escaped, so that no name can end its segment, name another verb, or be
+    told apart from itself by two readers.
+    """
+    if "{}" not in match.path:
+        return match.path
+    encoded = quote(check_model(model), safe="@")
+    if decode_name(encoded) != model or "%" in model:
+        raise BadRequest("The name of this model cannot stand in a path.")
+    return match.path.replace("{}", encoded)

@@ -11,27 +11,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import msgspec
+from lacuna_ts.framing.frames import MAX_PENDING_BYTES, Frame, Framing
 
-# One frame may be large (an image in base64); beyond this it is passed over, and reading goes on at the next one.
-MAX_PENDING_BYTES: Final = 256 * 1024
-
+GAP: Final = b"\n\n"
 _LF: Final = 0x0A
 _BOM: Final = b"\xef\xbb\xbf"
 # Two line ends in a row. The look-ahead keeps CRLF from being read as two; a CR at the very end counts as a line end
 # at once, because on a CR-only stream the byte that would settle it belongs to the next event.
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-
-
-class SseEvent(msgspec.Struct, frozen=True, gc=False):
-    """One dispatched event. A Struct, not a dataclass: one is made for every token of every stream."""
-
-    event: str  # "message" unless the stream named another
-    data: bytes  # `data` lines joined by LF
-    id: str = ""  # the last id the stream gave, which may be from an earlier event
-    start: int = 0  # offsets into the stream as received: [start, end) are this event's lines and its blank line
-    end: int = 0
 
 
 class SseDecoder:
@@ -62,7 +50,15 @@ class SseDecoder:
         """Whether the stream stands at the end of an event, so that another one may be put behind it."""
         return not self._pending and not self._is_passing_over
 
-    def feed(self, chunk: bytes) -> list[SseEvent]:
+    def finish(self) -> tuple[()]:
+        """Return none: an event without its blank line is none."""
+        return ()
+
+    def gap(self) -> bytes:
+        """A blank line ends whatever came before; a second one is no event."""
+        return GAP
+
+    def feed(self, chunk: bytes) -> list[Frame]:
         """Take the next bytes; return the events that they complete, in order. Never raises."""
         if not self._saw_cr and b"\r" in chunk:
             self._saw_cr = True
@@ -77,7 +73,7 @@ class SseDecoder:
             if chunk[-1] == _LF and not self._is_passing_over:
                 start = self._offset
                 self._offset = end = start + len(chunk)
-                return [SseEvent("message", chunk[6:-2], self.last_id, start, end)]
+                return [Frame("message", chunk[6:-2], self.last_id, start, end)]
         elif not chunk:
             return []
         elif not held and not self._saw_cr and not self._is_passing_over and chunk.find(b"\n\n") == len(chunk) - 2 > 0:
@@ -87,9 +83,9 @@ class SseDecoder:
             return [] if event is None else [event]
         return self._read_blocks(self._pending + chunk if held else chunk, held)
 
-    def _read_blocks(self, data: bytes, held: int) -> list[SseEvent]:
+    def _read_blocks(self, data: bytes, held: int) -> list[Frame]:
         """Read every block that ends in `data`, of which the first `held` bytes were looked at before."""
-        events: list[SseEvent] = []
+        events: list[Frame] = []
         # A blank line may lie across the cut: at most three of its bytes were held before.
         at, look = 0, max(0, held - 3)
         end_of = _mixed_end if self._saw_cr else _lf_end
@@ -117,20 +113,20 @@ class SseDecoder:
         self._pending = data[at:] if rest else b""
         self._offset += at
 
-    def _read_block(self, block: bytes, start: int) -> SseEvent | None:
+    def _read_block(self, block: bytes, start: int) -> Frame | None:
         end = start + len(block)
         # The two shapes that nearly all streams consist of; anything else goes the long way round.
         if block[:6] == b"data: " and block.find(b"\n", 6) == end - start - 2 and not self._saw_cr:
-            return SseEvent("message", block[6:-2], self.last_id, start, end)
+            return Frame("message", block[6:-2], self.last_id, start, end)
         if block[:7] == b"event: " and not self._saw_cr:
             first = block.find(b"\n", 7)
             if block[first + 1 : first + 7] == b"data: " and block.find(b"\n", first + 7) == end - start - 2:
                 name = _text(block[7:first])
                 if name:
-                    return SseEvent(name, block[first + 7 : -2], self.last_id, start, end)
+                    return Frame(name, block[first + 7 : -2], self.last_id, start, end)
         return self._read_lines(block, start, end)
 
-    def _read_lines(self, block: bytes, start: int, end: int) -> SseEvent | None:
+    def _read_lines(self, block: bytes, start: int, end: int) -> Frame | None:
         if start == 0 and block.startswith(_BOM):
             block = block[3:]
         kind, lines = "", []
@@ -147,7 +143,7 @@ class SseDecoder:
                 self.retry_ms = int(value)
         if not lines:
             return None
-        return SseEvent(kind or "message", b"\n".join(lines), self.last_id, start, end)
+        return Frame(kind or "message", b"\n".join(lines), self.last_id, start, end)
 
 
 def _lf_end(data: bytes, look: int) -> int:
@@ -174,3 +170,6 @@ def encode_event(data: bytes, event: str = "") -> bytes:
     """Return one event as bytes. `data` may hold LF, which becomes further `data` lines; `event` must hold none."""
     head = f"event: {event}\n".encode() if event else b""
     return head + b"".join(b"data: " + line + b"\n" for line in _LINE_END.split(data)) + b"\n"
+
+
+SSE: Final = Framing("sse", SseDecoder, GAP)

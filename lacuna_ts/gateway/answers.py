@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lacuna_ts.dialects.base import Dialect
     from lacuna_ts.errors import LacunaError
     from lacuna_ts.gateway.downstream import Downstream
+    from lacuna_ts.metering.meter import Meter
 
 DRAINING: Final = Refusal("draining", "The gateway is being stopped. Try again in a moment.", 2.0)
 KEY_REJECTED: Final = Refusal(
@@ -50,17 +51,21 @@ def refusal_headers(refusal: Refusal, request_id: str) -> list[tuple[str, str]]:
 
 
 async def say(
-    refusal: Refusal, down: Downstream, dialect: Dialect, request_id: str, *, status: int, is_event_stream: bool
+    refusal: Refusal, down: Downstream, dialect: Dialect, request_id: str, *, status: int, meter: Meter | None
 ) -> None:
-    """Tell the caller, in whatever way is still possible. Raises ConnectionError when it is gone."""
+    """Tell the caller, in whatever way is still possible; `meter` has seen what was passed on of an answer.
+
+    Raises ConnectionError when the caller is gone.
+    """
     if not down.has_begun:
         await down.answer(
             status,
-            refusal_headers(refusal, request_id),
+            [*refusal_headers(refusal, request_id), *dialect.error_headers(refusal)],
             dialect.error_body(refusal, request_id),
             close=refusal.code in _CLOSING,
         )
         return
-    if is_event_stream:
-        await down.write(b"\n\n" + dialect.error_frame(refusal, request_id))  # what came before may have been cut
+    # What came before may have been cut: not every framing can be brought back from everywhere.
+    if meter is not None and meter.framing is not None and meter.is_stream and (gap := meter.gap()) is not None:
+        await down.write(gap + dialect.error_frame(refusal, request_id, meter.framing))
     down.break_off()

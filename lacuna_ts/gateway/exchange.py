@@ -20,8 +20,8 @@ from lacuna_ts.gateway import gate, own_pages
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
-from lacuna_ts.gateway.relay import EVENT_STREAM, pass_on
-from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
+from lacuna_ts.gateway.relay import pass_on
+from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, opaque_route, route, without_base
 from lacuna_ts.gateway.running import BODY_STALLED, NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
@@ -120,7 +121,9 @@ async def _converse(live: Live) -> Refusal | None:
         return blocked(rights.blocked)
 
     # What is being asked?
-    here = route(down.method, path, anthropic_style=b"anthropic-version" in knock.headers)
+    here = route(down.method, path, anthropic_style=b"anthropic-version" in knock.headers) or opaque_route(
+        path, rights, parts.table
+    )
     if here is None:
         return _nothing_here(down.method, path, knock.headers.get(b"upgrade", b""))
     if isinstance(here, OwnRoute):
@@ -140,7 +143,8 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     if here.match.operation == "stored":
         asked = here.dialect.read_request(here.match, b"")
         return await _judge(live, here, knock, asked, parts=parts, rights=rights)
-    if not knock.headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+    is_opaque = here.match.operation == "opaque"
+    if not (is_opaque or knock.headers.get(b"content-type", b"").lower().startswith(b"application/json")):
         return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
@@ -190,27 +194,30 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     request = provider.request(
         down.method,
         outgoing.path,
-        query=knock.query,
+        query=here.dialect.outgoing_query(knock.query) if knock.query else "",
         sent=down.headers.items(),
         forwarded=here.dialect.forwarded_headers,
-        body=outgoing.body,
+        body=outgoing.body if outgoing.body or down.method not in BODILESS else None,
     )
     exchange.attempts = 1
     parts.meters.sent(exchange)
-    exchange.overhead_s = live.now() - live.heard_at
+    sent_at = live.now()
+    exchange.overhead_s = sent_at - live.heard_at
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
+    exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
-    exchange.is_streaming = response.content_type == EVENT_STREAM
-    meter = Meter(
+    meter = live.meter = Meter(
         here.dialect,
         here.match,
         asked,
         hides_usage=outgoing.hides_usage,
         content_type=response.content_type,
         content_encoding=response.content_encoding,
+        headers=response.headers,
     )
+    exchange.is_streaming = meter.is_stream
     try:
         return await pass_on(response, meter, live, provider.authorizer.key)
     finally:
@@ -270,7 +277,7 @@ async def _say(refusal: Refusal, live: Live) -> None:
         exchange.status = status
     try:
         async with asyncio.timeout(SAY_WITHIN_S):
-            await say(refusal, down, dialect, exchange.id, status=status, is_event_stream=exchange.is_streaming)
+            await say(refusal, down, dialect, exchange.id, status=status, meter=live.meter)
             if down.connection.is_broken:
                 down.break_off()
     except TimeoutError:

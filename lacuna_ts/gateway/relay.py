@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EVENT_STREAM: Final = "text/event-stream"
 WHOLE_BYTES: Final = 256 * 1024
 _LONGEST_ERROR_BYTES: Final = 1024 * 1024  # an error answer is read whole, because our key may show in it
 _UNAUTHORIZED: Final = 401

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Final
 from lacuna_ts.dialects.base import METERED
 from lacuna_ts.framing.coding import CodingError, decoder_for, is_identity
 from lacuna_ts.framing.json_fields import FieldScanner
-from lacuna_ts.framing.sse import SseDecoder
 from lacuna_ts.terms import NO_USAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from lacuna_ts.dialects.base import Asked, Dialect, PathMatch, UsageReader
     from lacuna_ts.framing.coding import Incremental
+    from lacuna_ts.framing.frames import FrameDecoder
     from lacuna_ts.terms import Usage
 
 MAX_KEPT_BYTES: Final = 256 * 1024
@@ -28,7 +30,18 @@ _LF: Final = b"\n"
 class Meter:
     """The meter of one answer. `feed` every chunk, `finish` once at a proper end, ask `usage` at any time."""
 
-    __slots__ = ("_body", "_coding", "_decode", "_hider", "_read", "_reader", "decodes", "is_broken")
+    __slots__ = (
+        "_body",
+        "_coding",
+        "_decode",
+        "_head",
+        "_hider",
+        "_read",
+        "_reader",
+        "decodes",
+        "framing",
+        "is_broken",
+    )
 
     def __init__(
         self,
@@ -39,16 +52,19 @@ class Meter:
         hides_usage: bool,
         content_type: str,
         content_encoding: str,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
+        """`content_type`, `content_encoding` and `headers` are those of the answer."""
         kind = content_type.partition(";")[0].strip().lower()
         is_coded = not is_identity(content_encoding)
         self._coding: Incremental | None = decoder_for(content_encoding) if is_coded else None
-        is_legible = not is_coded or self._coding is not None
-        is_stream = is_legible and kind == "text/event-stream" and match.operation in METERED
-        is_whole = is_legible and kind == "application/json" and match.operation in METERED
-        self._reader = _StreamReader(dialect.usage_reader(asked), dialect.largest_event_bytes) if is_stream else None
-        self._body = _WholeReader(dialect, match, asked) if is_whole else None
-        self._hider = _Hider() if is_stream and hides_usage else None
+        self.framing = dialect.framing(kind, asked)  # None for an answer that is only passed on
+        is_metered = match.operation in METERED and (not is_coded or self._coding is not None)
+        framing = self.framing if is_metered else None
+        self._reader = _StreamReader(dialect, asked, framing.decoder) if framing and framing.decoder else None
+        self._body = _WholeReader(dialect, match, asked) if framing and not framing.decoder else None
+        self._head = (dialect, headers) if framing and headers is not None else None
+        self._hider = _Hider() if self._reader is not None and hides_usage else None
         # The common stream, neither coded nor hidden, goes straight through these two.
         is_plain = self._reader is not None and not is_coded and self._hider is None
         self._decode = self._reader.decoder.feed if self._reader is not None and is_plain else None
@@ -59,9 +75,20 @@ class Meter:
         self.is_broken = False
 
     @property
-    def is_between_events(self) -> bool:
-        """Whether an event of our own may follow what was passed on so far without a line end before it."""
-        return self._reader is None or self._reader.decoder.is_between_events
+    def is_stream(self) -> bool:
+        """Whether the answer comes in frames."""
+        return self.framing is not None and self.framing.decoder is not None
+
+    def gap(self) -> bytes | None:
+        """What must be put behind what was passed on before an event of our own; None when none can follow.
+
+        That is so within a content coding that goes on to the caller, and where a frame of known length is cut.
+        """
+        if self._coding is not None and not self.decodes:
+            return None
+        if self._reader is not None:
+            return self._reader.decoder.gap()
+        return self.framing.blind_gap if self.framing is not None else None
 
     def feed(self, chunk: bytes) -> bytes:
         """Look at `chunk`; return what is to be passed on now: the very same object unless usage is being hidden."""
@@ -81,13 +108,21 @@ class Meter:
 
     def finish(self) -> bytes:
         """Return what was held back, once: the stream has ended without finishing its last event."""
+        if self._reader is not None:
+            self._reader.finish()
         return self._hider.rest() if self._hider is not None else b""
 
     def usage(self) -> Usage:
         """What was used as far as the answer told, also after a stream that broke off. May be asked repeatedly."""
+        told = NO_USAGE
         if self._reader is not None:
-            return self._reader.reader.usage()
-        return self._body.usage() if self._body is not None else NO_USAGE
+            told = self._reader.reader.usage()
+        elif self._body is not None:
+            told = self._body.usage()
+        if told.source == "none" and self._head is not None:
+            dialect, headers = self._head
+            told = dialect.usage_in_headers(headers)
+        return told
 
     def _feed_hiding(self, chunk: bytes) -> bytes:
         if self._reader is None or self._hider is None:
@@ -117,14 +152,19 @@ class _StreamReader:
 
     __slots__ = ("decoder", "reader")
 
-    def __init__(self, reader: UsageReader, largest_event_bytes: int) -> None:
-        self.decoder = SseDecoder(largest_event_bytes)
-        self.reader = reader
+    def __init__(self, dialect: Dialect, asked: Asked, decoder: Callable[[int], FrameDecoder]) -> None:
+        self.decoder = decoder(dialect.largest_event_bytes)
+        self.reader: UsageReader = dialect.usage_reader(asked)
 
     def feed(self, chunk: bytes) -> list[tuple[int, int]]:
         """Return which parts of the stream, by offset, only answer our own question for usage."""
         read = self.reader.feed
         return [(event.start, event.end) for event in self.decoder.feed(chunk) if read(event)]
+
+    def finish(self) -> None:
+        """Look at what only the end of the stream completes."""
+        for event in self.decoder.finish():
+            self.reader.feed(event)
 
 
 class _Hider:
@@ -167,9 +207,9 @@ class _Hider:
 
 
 class _WholeReader:
-    """A whole JSON answer: kept while it is small, beyond that only its `usage` is looked for."""
+    """A whole JSON answer: kept while it is small, beyond that only what tells its usage is looked for."""
 
-    __slots__ = ("_asked", "_dialect", "_kept", "_match", "_scanner", "_size", "_usage")
+    __slots__ = ("_asked", "_dialect", "_kept", "_match", "_scanners", "_size", "_usage")
 
     def __init__(self, dialect: Dialect, match: PathMatch, asked: Asked) -> None:
         self._dialect = dialect
@@ -177,20 +217,22 @@ class _WholeReader:
         self._asked = asked
         self._kept: list[bytes] = []
         self._size = 0
-        self._scanner: FieldScanner | None = None
+        self._scanners: dict[str, FieldScanner] = {}
         self._usage: Usage | None = None
 
     def feed(self, chunk: bytes) -> None:
         self._usage = None
-        if self._scanner is not None:
-            self._scanner.feed(chunk)
+        if self._scanners:
+            for scanner in self._scanners.values():
+                scanner.feed(chunk)
             return
         self._kept.append(chunk)
         self._size += len(chunk)
         if self._size > MAX_KEPT_BYTES:
-            self._scanner = FieldScanner("usage")
-            for kept in self._kept:
-                self._scanner.feed(kept)
+            self._scanners = {name: FieldScanner(name) for name in self._dialect.usage_fields}
+            for scanner in self._scanners.values():
+                for kept in self._kept:
+                    scanner.feed(kept)
             self._kept.clear()
 
     def usage(self) -> Usage:
@@ -199,6 +241,9 @@ class _WholeReader:
         return self._usage
 
     def _document(self) -> bytes:
-        if self._scanner is None:
+        if not self._scanners:
             return b"".join(self._kept)
-        return b'{"usage":' + self._scanner.value + b"}" if self._scanner.value is not None else b""
+        found = [(name, scanner.value) for name, scanner in self._scanners.items() if scanner.value is not None]
+        return (
+            b"{" + b",".join([b'"' + name.encode() + b'":' + value for name, value in found]) + b"}" if found else b""
+        )

@@ -19,7 +19,7 @@ from lacuna_ts.dialects.table import (
     dialect_for_errors,
     methods_for,
 )
-from lacuna_ts.framing.sse import SseDecoder
+from lacuna_ts.framing.sse import SSE, SseDecoder
 from lacuna_ts.terms import STATUS_OF, Refusal, RefusalCode
 
 every = pytest.mark.parametrize("dialect", ALL_DIALECTS, ids=lambda dialect: dialect.id)
@@ -67,7 +67,7 @@ def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -
     assert error["message"].startswith('x"}')
     assert len(body) < 20_000
     assert not any(byte < 0x20 for byte in body)
-    (event,) = SseDecoder().feed(dialect.error_frame(refusal, "req-\n1"))
+    (event,) = SseDecoder().feed(dialect.error_frame(refusal, "req-\n1", SSE))
     if dialect is OPENAI_RESPONSES:
         told = json.loads(event.data)
         assert (event.event, told["type"], told["error"]) == ("error", "error", error)

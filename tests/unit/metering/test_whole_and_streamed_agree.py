@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lacuna_ts.dialects.base import Asked, Dialect, PathMatch
 from lacuna_ts.dialects.table import ALL_DIALECTS, BY_ID
+from lacuna_ts.framing.sse import SSE
 from lacuna_ts.metering.meter import MAX_KEPT_BYTES, Meter
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
@@ -103,7 +104,7 @@ def test_streamed(folder: Path) -> None:
         meter = meter_for(folder)
         assert run(meter, chunks) == passed
         assert meter.usage() == expected(folder)
-        assert meter.is_between_events
+        assert meter.gap() == (b"\n\n" if meter.framing is SSE else b"")
 
 
 @streamed
