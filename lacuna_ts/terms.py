@@ -97,6 +97,7 @@ class Spent:
     amount: int
     left: int
     refills_in_s: float
+    refills_at: float = 0.0  # seconds since the epoch
 
 
 # --- what was refused --------------------------------------------------------------------------------------------

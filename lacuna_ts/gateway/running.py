@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.parts import Parts
+    from lacuna_ts.limits.keeper import Reservation
     from lacuna_ts.metering.meter import Meter
 
 _log = logging.getLogger(__name__)
@@ -47,8 +48,21 @@ class Live:
     """One exchange under way: its record, the caller's connection, and the parts that it is served with."""
 
     __slots__ = (
-        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "late", "meter",
-        "now", "parts", "recheck", "task",
+        "began",
+        "checked_at",
+        "confirmed_at",
+        "deadline",
+        "down",
+        "ending",
+        "exchange",
+        "heard_at",
+        "late",
+        "meter",
+        "now",
+        "parts",
+        "recheck",
+        "reservation",
+        "task",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +80,7 @@ class Live:
         self.ending: Ending | None = None
         self.meter: Meter | None = None  # of the answer, once there is one
         self.confirmed_at = self.checked_at = self.began  # when tailscaled last vouched, was last asked
+        self.reservation: Reservation | None = None  # what it holds of its limits
         self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
 
     def expect(self, within_s: float | None, late: Ending) -> None:

@@ -237,7 +237,7 @@ class Keeper:
         self,
         ask: Ask,
         guess: Needs,
-        holds: Iterable[tuple[Account, Counter, int]],
+        holds: Sequence[tuple[Account, Counter, int]],
         accounts: Iterable[Account],
         usage: Usage,
         *,
@@ -248,9 +248,10 @@ class Keeper:
         """Let go of what one reservation holds and charge what was used. Called by the reservation, once."""
         self._wall = wall = max(wall, self._wall)
         self.open -= 1
-        cost: int | None = -1
-        for account, counter, held in holds:
+        for _, counter, held in holds:  # before anything that could go wrong
             counter.held -= held
+        cost: int | None = -1
+        for account, counter, _ in holds:
             kind = counter.kind
             if kind == "concurrent":
                 continue

@@ -27,7 +27,7 @@ def spent(counter: Counter, need: int, now: float, wall: float) -> Refusal:
             f"Your limit `{counter.name}` of {amount} has {shown(left, counter.kind)} left, too little for this "
             f"request. It refills in {duration(wait)}."
         )
-    return Refusal(counter.code, text, wait, Spent(counter.name, counter.amount, left, wait))
+    return Refusal(counter.code, text, wait, Spent(counter.name, counter.amount, left, wait, wall + wait))
 
 
 def unpriced(model: str, limit: str) -> Refusal:

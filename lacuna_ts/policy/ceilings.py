@@ -43,9 +43,9 @@ class ScopedLimit:
     models: Globs = field(default_factory=Globs)
     providers: Globs = field(default_factory=Globs)
 
-    def covers(self, provider: str, model: str) -> bool:
-        """Whether a request for `model` at `provider` counts."""
-        return self.providers.allow(provider) and self.models.allow(model)
+    def covers(self, provider: str, model: str | None) -> bool:
+        """Whether a request for `model` at `provider` counts. None is a model that nobody knows: any might be meant."""
+        return self.providers.allow(provider) and (model is None or self.models.allow(model))
 
     def at(self, origin: str) -> ScopedLimit:
         """The same limit, standing at `origin`."""
@@ -64,7 +64,7 @@ def read_limit(raw: bytes, origin: str, *, belongs_to: str = "") -> ScopedLimit:
 def limit_of(value: dict[str, Any], *, content: object, origin: str = "") -> ScopedLimit:
     """Read a decoded limit object; `content` is what makes its counters its own. Raises GrantUnreadable."""
     check_keys(value, KNOWN)
-    amounts = [(name, _count(value, name)) for name in COUNTED if name in value]
+    amounts: list[tuple[str, int]] = [(name, _count(value, name)) for name in COUNTED if name in value]
     amounts += [(name, _money(value, name)) for name in MONEY if name in value]
     if not amounts and not any(name in value for name in PER_REQUEST):
         raise GrantUnreadable(f"it limits nothing; write one of {', '.join((*COUNTED, *MONEY, *PER_REQUEST))}")

@@ -129,10 +129,11 @@ def _decided_unread(question: Question, table: ProviderTable) -> Plan | Refusal:
     if not _opens_all(rule):
         return refusals.unread_denied(question)
     meant = [grant for grant in rights.grants if grant.providers.allow(rule.id) and _opens_all(grant)]
-    grant = next((one for one in meant if one.user_agents.allow(question.client)), None)
-    if grant is None:
+    grants = tuple(one for one in meant if one.user_agents.allow(question.client))
+    if not grants:
         return refusals.unread_not_granted(question, is_client=bool(meant))
-    return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant)
+    labels = {**rule.labels, **rights.labels}
+    return Plan(rule.id, "", "", labels, grants[0], grants, _limits(rights, rule, None, grants))
 
 
 def _opens_all(rule: ProviderRule | Grant) -> bool:
@@ -158,7 +159,8 @@ def plan_at(candidate: Candidate, question: Question, opening: Opening) -> Plan 
     return Plan(rule.id, model, upstream, labels, grants[0], grants, limits)
 
 
-def _limits(rights: Rights, rule: ProviderRule, model: str, grants: tuple[Grant, ...]) -> Allowance | None:
+def _limits(rights: Rights, rule: ProviderRule, model: str | None, grants: tuple[Grant, ...]) -> Allowance | None:
+    """What has room to be for the request; without a known model, what speaks of any."""
     if not rights.ceilings and not rule.limits and grants[0].limit is None:
         return None
     ceilings = tuple(one.limit for one in (*rights.ceilings, *rule.limits) if one.covers(rule.id, model))
