@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from lacuna_ts.framing.frames import Frame, Framing
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
-# "stored" asks for something that lies at the provider, by its id: no body, no model, nothing to count. "opaque" is
-# whatever it is: passed on unread.
-Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "stored", "opaque"]
+# "describe" asks a provider about a model. "stored" asks for something that lies at the provider, by its id: no body,
+# no model, nothing to count. "opaque" is whatever it is: passed on unread.
+Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "describe", "stored", "opaque"]
 METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
 
 

@@ -6,6 +6,10 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.anthropic_messages import AnthropicMessages
+from lacuna_ts.dialects.gemini_generate_content import GeminiGenerateContent
+from lacuna_ts.dialects.google_generate_content import GoogleGenerateContent
+from lacuna_ts.dialects.google_raw_predict import GoogleRawPredict
+from lacuna_ts.dialects.ollama_chat import OllamaChat
 from lacuna_ts.dialects.openai_chat import OpenAIChat
 from lacuna_ts.dialects.openai_completions import OpenAICompletions
 from lacuna_ts.dialects.openai_embeddings import OpenAIEmbeddings
@@ -24,9 +28,15 @@ ANTHROPIC_MESSAGES: Final[Dialect] = AnthropicMessages()
 OPENAI_COMPLETIONS: Final[Dialect] = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final[Dialect] = OpenAIEmbeddings()
 
+GEMINI: Final[Dialect] = GeminiGenerateContent()
+VERTEX: Final[Dialect] = GoogleGenerateContent()
+RAW_PREDICT: Final[Dialect] = GoogleRawPredict()
+OLLAMA: Final[Dialect] = OllamaChat()
+
 # OpenAI's chat before its other dialects: it is the one that answers listings.
 ALL_DIALECTS: Final[tuple[Dialect, ...]] = (
-    OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS,
+    OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS, GEMINI, VERTEX,
+    RAW_PREDICT, OLLAMA,
 )  # fmt: skip
 BY_ID: Final[Mapping[DialectId, Dialect]] = {dialect.id: dialect for dialect in ALL_DIALECTS}
 
@@ -35,6 +45,16 @@ _ANTHROPIC_FIRST: Final[tuple[Dialect, ...]] = (
     *(dialect for dialect in ALL_DIALECTS if dialect is not ANTHROPIC_MESSAGES),
 )
 _METHODS: Final = ("GET", "POST", "DELETE")
+# What a path looks like to those who speak a dialect, also where nothing is served under it.
+_ERRORS: Final = (
+    (re.compile(r"/publishers/(?!google/)[^/]+/models|[rR]awPredict\Z"), RAW_PREDICT),
+    (re.compile(r"/publishers/google/models"), VERTEX),
+    (re.compile(r"/v1beta/|/models/[^/]+:[A-Za-z]+\Z"), GEMINI),
+    (
+        re.compile(r"/api/(?:chat|generate|embed|embeddings|tags|show|version|ps|pull|push|create|copy|delete)\Z"),
+        OLLAMA,
+    ),
+)
 _RESPONSES: Final = re.compile(r"/responses(?:/|\Z)")
 
 
@@ -59,4 +79,7 @@ def dialect_for_errors(path: str, anthropic_style: bool) -> Dialect:
     """Return the dialect to refuse in, for any path at all, known or not, with or without a provider's prefix."""
     if anthropic_style or path.endswith(("/messages", "/messages/count_tokens")):
         return ANTHROPIC_MESSAGES
+    for pattern, dialect in _ERRORS:
+        if pattern.search(path):
+            return dialect
     return OPENAI_RESPONSES if _RESPONSES.search(path) else OPENAI_CHAT

@@ -479,7 +479,7 @@ def _() -> None:
 
 def _usage(dialect: Any, answer: bytes, *, streamed: bool = False, asked: dict[str, Any] | None = None,
            coding: str = "", step: int = 0) -> Any:  # fmt: skip
-    match = PathMatch("generate", "/v1/x")
+    match = PathMatch("generate", "/v1/x", "m")  # where the path names the model, it is this one
     body = json.dumps({"model": "m", "max_tokens": 1, "messages": [], "stream": streamed} | (asked or {})).encode()
     kind = "text/event-stream" if streamed else "application/json"
     meter = Meter(dialect, match, dialect.read_request(match, body), hides_usage=False, content_type=kind,
