@@ -58,8 +58,8 @@ def test_limits_hold() -> None:
 
 async def _requests_of_a_minute(house: House) -> None:
     grant = {"limits": {"requests_per_minute": 3}}
-    house.person("100.64.0.1", "alice@example.com", grant)
-    asked = [house.ask("100.64.0.1", "POST", "/v1/chat/completions", body=CHAT) for _ in range(12)]
+    house.person("100.64.0.21", "alice@example.com", grant)
+    asked = [house.ask("100.64.0.21", "POST", "/v1/chat/completions", body=CHAT) for _ in range(12)]
     answers = await asyncio.gather(*asked)
     assert sorted(one.status for one in answers) == [200] * 3 + [429] * 9
     refused = next(one for one in answers if one.status == 429)
@@ -68,28 +68,28 @@ async def _requests_of_a_minute(house: House) -> None:
     assert refused.headers["x-ratelimit-limit-requests"] == "3"
     assert refused.headers["x-ratelimit-remaining-requests"] == "0"
     assert "requests_per_minute" in refused.json()["error"]["message"]
-    counted = await house.ask("100.64.0.1", "POST", "/v1/messages/count_tokens", body=MESSAGES)
+    counted = await house.ask("100.64.0.21", "POST", "/v1/messages/count_tokens", body=MESSAGES)
     assert counted.status == 200
-    mine = (await house.ask("100.64.0.1", "GET", "/api/quotas")).json()
+    mine = (await house.ask("100.64.0.21", "GET", "/api/quotas")).json()
     assert [(one["name"], one["capacity"], one["balance"]) for one in mine] == [("requests_per_minute", 3, 0)]
-    metrics = (await house.ask("100.64.0.1", "GET", "/metrics/me")).body.decode()
+    metrics = (await house.ask("100.64.0.21", "GET", "/metrics/me")).body.decode()
     assert 'lacuna_limit_remaining_ratio{user="alice@example.com",limit="' in metrics
 
 
 async def _grants_in_order(house: House) -> None:
-    house.person("100.64.0.2", "chain@example.com")
-    answers = [await house.ask("100.64.0.2", "POST", "/v1/chat/completions", body=CHAT) for _ in range(3)]
+    house.person("100.64.0.22", "chain@example.com")
+    answers = [await house.ask("100.64.0.22", "POST", "/v1/chat/completions", body=CHAT) for _ in range(3)]
     assert [one.status for one in answers] == [200, 200, 429]
-    other = await house.ask("100.64.0.2", "POST", "/v1/chat/completions", body=CHAT | {"model": "gpt-6"})
+    other = await house.ask("100.64.0.22", "POST", "/v1/chat/completions", body=CHAT | {"model": "gpt-6"})
     assert (other.status, other.error) == (429, "budget_spent")
     assert other.json()["error"]["code"] == "insufficient_quota"
     assert other.headers["x-should-retry"] == "false"
 
 
 async def _an_agent_that_asks_for_64000(house: House) -> None:
-    house.person("100.64.0.3", "agent@example.com", {})
+    house.person("100.64.0.23", "agent@example.com", {})
     for _ in range(3):
-        answer = await house.ask("100.64.0.3", "POST", "/v1/messages", body=MESSAGES)
+        answer = await house.ask("100.64.0.23", "POST", "/v1/messages", body=MESSAGES)
         assert answer.status == 200, answer.body
     [held] = [one for one in (await _standing(house))["limits"] if one["owner"] == "agent@example.com"]
     usage = answer.json()["usage"]
@@ -97,7 +97,7 @@ async def _an_agent_that_asks_for_64000(house: House) -> None:
 
 
 async def _outputs_are_kept_short(house: House) -> None:
-    house.person("100.64.0.4", "short@example.com", {})
+    house.person("100.64.0.24", "short@example.com", {})
     bodies = [
         ("/v1/messages", MESSAGES, "max_tokens", 50),
         ("/v1/messages", MESSAGES | {"max_tokens": 7}, "max_tokens", 7),
@@ -107,51 +107,51 @@ async def _outputs_are_kept_short(house: House) -> None:
         ("/v1/chat/completions", CHAT | {"max_completion_tokens": 9}, "max_completion_tokens", 9),
     ]
     for path, body, field, wanted in bodies:
-        assert (await house.ask("100.64.0.4", "POST", path, body=body)).status == 200
+        assert (await house.ask("100.64.0.24", "POST", path, body=body)).status == 200
         sent = house.provider.requests[-1].json()
         assert sent[field] == wanted
         assert {"max_tokens", "max_completion_tokens"} & sent.keys() == {field}
 
 
 async def _without_a_price(house: House) -> None:
-    house.person("100.64.0.5", "money@example.com", {})
-    answer = await house.ask("100.64.0.5", "POST", "/v1/chat/completions", body=CHAT)
+    house.person("100.64.0.25", "money@example.com", {})
+    answer = await house.ask("100.64.0.25", "POST", "/v1/chat/completions", body=CHAT)
     assert (answer.status, answer.error) == (403, "unpriced")
 
 
 async def _too_much_input(house: House) -> None:
-    house.person("100.64.0.6", "brief@example.com", {})
+    house.person("100.64.0.26", "brief@example.com", {})
     long = CHAT | {"messages": [{"role": "user", "content": "word " * 100}]}
-    answer = await house.ask("100.64.0.6", "POST", "/v1/chat/completions", body=long)
+    answer = await house.ask("100.64.0.26", "POST", "/v1/chat/completions", body=long)
     assert (answer.status, answer.error) == (413, "too_large")
     assert "max_input_tokens" in answer.json()["error"]["message"]
 
 
 async def _exactly_so_many_at_once(house: House) -> None:
-    house.person("100.64.0.7", "busy@example.com", {})
+    house.person("100.64.0.27", "busy@example.com", {})
     house.provider.script(*[Script(delay_s=0.3)] * 4)
-    asked = [house.ask("100.64.0.7", "POST", "/v1/messages", body=MESSAGES) for _ in range(20)]
+    asked = [house.ask("100.64.0.27", "POST", "/v1/messages", body=MESSAGES) for _ in range(20)]
     answers = await asyncio.gather(*asked)
     assert sorted(one.status for one in answers) == [200] * 4 + [429] * 16
-    assert (await house.ask("100.64.0.7", "POST", "/v1/messages", body=MESSAGES)).status == 200
+    assert (await house.ask("100.64.0.27", "POST", "/v1/messages", body=MESSAGES)).status == 200
 
 
 async def _misread_ceilings_refuse(house: House) -> None:
     caps = {"flare.io/cap/lacuna/grants": [{}], "flare.io/cap/lacuna/limits": [{"requests_per_minut": 5}]}
-    house.tailscaled.add_node("100.64.0.8", login="unlucky@example.com", caps=caps)
-    answer = await house.ask("100.64.0.8", "POST", "/v1/messages", body=MESSAGES)
+    house.tailscaled.add_node("100.64.0.28", login="unlucky@example.com", caps=caps)
+    answer = await house.ask("100.64.0.28", "POST", "/v1/messages", body=MESSAGES)
     assert (answer.status, answer.error) == (403, "policy_unreadable")
 
 
 async def _cancelled_requests(house: House) -> None:
     """A thousand requests whose callers leave at different moments hold nothing afterwards."""
-    house.person("100.64.0.9", "gone@example.com", {"limits": {"tokens_per_day": 10**12, "concurrent_requests": 1000}})
+    house.person("100.64.0.29", "gone@example.com", {"limits": {"tokens_per_day": 10**12, "concurrent_requests": 1000}})
     house.provider.default = Script(pace_s=0.02)
 
     async def leave(number: int) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(0.001 * (number % 40)):
-                await house.ask("100.64.0.9", "POST", "/v1/chat/completions", body=CHAT | {"stream": True})
+                await house.ask("100.64.0.29", "POST", "/v1/chat/completions", body=CHAT | {"stream": True})
 
     for start in range(0, 1000, 100):
         await asyncio.gather(*(leave(number) for number in range(start, start + 100)))
