@@ -5,6 +5,7 @@ Only requests that something limits come here. Nothing waits: between the check 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.base import METERED
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from lacuna_ts.policy.decide import Allowance
     from lacuna_ts.terms import Exchange
 
+
+_log = logging.getLogger(__name__)
 
 # Counting tokens and looking at what lies there cost nothing; what nobody reads might cost anything.
 LIMITED: Final = METERED | {"opaque"}
@@ -48,9 +51,11 @@ def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: A
 
 def settle(live: Live, reservation: Reservation) -> None:
     """Charge what was used. What was not told of an answer that was cut off is charged as it was held."""
-    reservation.settle(
-        live.exchange.usage, is_answered=_is_answered(live.exchange), now=live.now(), wall=live.parts.now()
-    )
+    exchange = live.exchange
+    try:
+        reservation.settle(exchange.usage, is_answered=_is_answered(exchange), now=live.now(), wall=live.parts.now())
+    except Exception:  # noqa: BLE001 - a price that cannot be worked out must not cost the record of the exchange
+        _log.exception("%s: our bug: what it used was not charged", exchange.id)
 
 
 def _is_answered(exchange: Exchange) -> bool:

@@ -60,12 +60,14 @@ class Needs(NamedTuple):
 class Counter:
     """One amount of one limit of one owner."""
 
-    __slots__ = ("amount", "code", "held", "kind", "name", "notified", "window")
+    __slots__ = ("amount", "code", "held", "is_exact", "kind", "name", "notified", "place", "window")
 
     def __init__(self, name: str, amount: int, zone: tzinfo, wall: float) -> None:
         self.name = name
         self.amount = amount
         self.kind, length = _DIMENSIONS[name]
+        self.is_exact = self.kind in _EXACT
+        self.place = Needs._fields.index(self.kind)  # where `Needs` has it
         self.window: Rolling | Calendar | None = (
             None if length is None else Calendar(length, zone, wall) if isinstance(length, str) else Rolling(length)
         )
@@ -87,7 +89,7 @@ class Counter:
     def admits(self, need: int, now: float, wall: float) -> bool:
         """Whether a request that needs so much has room."""
         used = self.look(now, wall)
-        if self.kind in _EXACT:
+        if self.is_exact:
             return used + self.held + need <= self.amount
         if need == 0 and self.kind == "money":
             return True  # what costs nothing needs no room
@@ -117,7 +119,7 @@ class Counter:
     def passed(self) -> int:
         """The threshold, in per cent, that was passed since this was last asked; 0 for none. Once in a window."""
         window = self.window
-        if type(window) is not Calendar or not self.amount:
+        if type(window) is not Calendar or window.used * 100 < NOTICED[0] * self.amount or not self.amount:
             return 0
         reached = max((level for level in NOTICED if window.used * 100 >= level * self.amount), default=0)
         if reached <= self.notified:
@@ -129,7 +131,7 @@ class Counter:
 class Account:
     """The counters of one limit of one owner, and what answers were like there."""
 
-    __slots__ = ("_answers", "_usual", "counters", "id", "limit", "owner")
+    __slots__ = ("_answers", "counters", "id", "is_priced", "limit", "owner", "usual_output")
 
     def __init__(self, account_id: str, limit: Limit, owner: str, zone: tzinfo, wall: float) -> None:
         self.id = account_id
@@ -137,19 +139,15 @@ class Account:
         self.owner = owner  # for people: a login, tags, a pool
         self.counters = tuple(Counter(name, amount, zone, wall) for name, amount in limit.amounts)
         self._answers: deque[int] = deque(maxlen=_ANSWERS_KEPT)
-        self._usual = USUAL_OUTPUT
-
-    @property
-    def usual_output(self) -> int:
-        """Tokens that 95 of 100 recent answers stayed within."""
-        return self._usual
+        self.is_priced = any(one.kind == "money" for one in self.counters)
+        self.usual_output = USUAL_OUTPUT  # tokens that 95 of 100 recent answers stayed within
 
     def learn(self, output_tokens: int) -> None:
         """Take note of how long an answer was."""
         answers = self._answers
         answers.append(output_tokens)
         if len(answers) >= _ANSWERS_NEEDED:
-            self._usual = sorted(answers)[len(answers) * 95 // 100]
+            self.usual_output = sorted(answers)[len(answers) * 95 // 100]
 
     @property
     def is_idle(self) -> bool:

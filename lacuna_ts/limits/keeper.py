@@ -157,6 +157,10 @@ class Keeper:
             needs = guess if limit is None else self._needs(accounts[-1], ask, guess)
             if needs is None:
                 needs = _NOTHING
+            for account in accounts:
+                if account.is_priced:
+                    needs = Needs(*needs[:-1], self._price(ask, needs))
+                    break
             refusal = self._refusal(accounts, needs, ask, now, wall)
             if refusal is None:
                 return self._admit(accounts, needs, ask, now, wall)
@@ -177,7 +181,6 @@ class Keeper:
         return Needs(1, 1, ask.input_tokens + output, ask.input_tokens, output, 0)
 
     def _refusal(self, accounts: Sequence[Account], needs: Needs, ask: Ask, now: float, wall: float) -> Refusal | None:
-        money: int | None = -1  # not asked yet
         for account in accounts:
             limit = account.limit
             if limit.is_shadow:
@@ -185,14 +188,9 @@ class Keeper:
             if limit.max_input_tokens is not None and ask.input_tokens > limit.max_input_tokens:
                 return wording.too_large(ask.input_tokens, limit.max_input_tokens)
             for counter in account.counters:
-                if counter.kind == "money":
-                    if money == -1:
-                        money = self._price(ask, needs)
-                    if money is None:
-                        return wording.unpriced(ask.model, counter.name)
-                    need = money
-                else:
-                    need = getattr(needs, counter.kind)
+                need = needs[counter.place]
+                if need is None:
+                    return wording.unpriced(ask.model, counter.name)
                 if not counter.admits(need, now, wall):
                     return wording.spent(counter, need, now, wall)
         return None
@@ -210,7 +208,7 @@ class Keeper:
                     counter.use(1, now, wall)
                     self._notice(account, counter)
                     continue
-                need = (self._price(ask, needs) or 0) if kind == "money" else getattr(needs, kind)
+                need = needs[counter.place] or 0  # None: unpriced, in a shadow
                 counter.held += need
                 holds.append((account, counter, need))
         self.open += 1

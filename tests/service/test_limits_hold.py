@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import os
+import sys
+from typing import Any
 
 from fakes.house import House
 
@@ -32,6 +36,18 @@ FILE = {
         {"src": ["brief@example.com"], "max_input_tokens": 20},
     ],
 }
+
+
+async def _explained(house: House, login: str, model: str) -> dict[str, Any]:
+    """The decision that `explain` shows, with what the running daemon knows."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "lacuna_ts", "explain", "--as", login, "--model", model, "--json",
+        "--config", str(house.folder / "config.json5"),
+        env=os.environ | {"RUNTIME_DIRECTORY": str(house.folder / "run")}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, _ = await process.communicate()
+    decision: dict[str, Any] = json.loads(told)["decisions"][0]
+    return decision
 
 
 async def _standing(house: House) -> dict[str, object]:
@@ -84,6 +100,10 @@ async def _grants_in_order(house: House) -> None:
     assert (other.status, other.error) == (429, "budget_spent")
     assert other.json()["error"]["code"] == "insufficient_quota"
     assert other.headers["x-should-retry"] == "false"
+    told = await _explained(house, "chain@example.com", "gpt-5")
+    assert [(one["name"], one["balance"]) for one in told["limits"]][1] == ("requests_per_day", 0)
+    assert told["is_live"]
+    assert not told["has_room"]
 
 
 async def _an_agent_that_asks_for_64000(house: House) -> None:

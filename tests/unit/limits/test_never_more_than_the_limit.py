@@ -165,8 +165,7 @@ def test_money_needs_a_price():
 
 def test_a_price_that_fails_leaves_nothing_held():
     """Whatever goes wrong while something is charged, its reservation is gone."""
-    prices = iter([5, 5])
-
+    prices = iter([5])
     keeper, limit = _keeper(cost=lambda *_: next(prices)), _limit(usd_per_day=1, concurrent_requests=1)
     held = keeper.reserve(_caller(), [limit], [None], ASK, 0, NOON)
     assert not isinstance(held, Refusal)
