@@ -26,3 +26,4 @@ compile requirements.lock pyproject.toml
 compile deploy/build.lock --group build
 compile tests/requirements.lock pyproject.toml --constraints requirements.lock --constraints deploy/build.lock \
     --group build --group test --group lint --group types
+compile tests/clients.lock --group clients

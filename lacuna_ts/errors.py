@@ -7,6 +7,7 @@ LacunaError
  |   +- UnknownPeer           tailscaled does not know this address                       403 unknown_peer
  +- BadRequest              the request cannot be read                                    400, 413, 415 ...
  +- UpstreamError           the provider could not be reached, was late, or broke off     502, 504
+ +- Overloaded              no room for the request just now                              503 overloaded
  +- KeyUnavailable          our own credential for the provider cannot be had             503 key_unavailable
 
 Each carries a refusal code, so that one place (`gateway.answers`) can say it in the caller's dialect. Any other
@@ -98,6 +99,13 @@ class UpstreamError(LacunaError):
         self.code = code
         self.kind = kind
         self.detail = detail
+
+
+class Overloaded(LacunaError):
+    """There is no room for this just now."""
+
+    code: RefusalCode = "overloaded"
+    retry_after_s = 1.0
 
 
 class KeyUnavailable(LacunaError):

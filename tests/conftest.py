@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from fakes.real_tailnet import missing_programs
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def _no_namespaces() -> str:
 
 
 def _no_agents() -> str:
-    return "" if shutil.which("claude") else "the npm agents are not installed: sh tests/run.sh --agents"
+    missing = [name for name in ("claude", "codex", "llmock", "node") if not shutil.which(name)]
+    if "LACUNA_TS_CLIENTS_PYTHON" not in os.environ:
+        missing.append("the Python clients")
+    return f"the clients are not installed ({', '.join(missing)}): sh tests/run.sh --agents" if missing else ""
 
 
 def _no_comparison() -> str:
@@ -54,6 +58,7 @@ _LACKS: dict[str, Callable[[], str]] = {
     "agents": _no_agents,
     "bench": _no_comparison,
     "browser": _no_browser,
+    "tailnet": missing_programs,
 }
 
 

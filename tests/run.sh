@@ -1,15 +1,12 @@
 #!/bin/sh
 # Linters, types, layers and the whole suite: `sh tests/run.sh [--agents] [PYTEST ARGUMENT...]`.
 # With pytest arguments only pytest runs, with just those. Without, everything runs, and a table at the end says what did
-# and what did not and why. --agents (or CI in the environment) adds the npm agents, over a gigabyte on disk.
+# and what did not and why. --agents (or CI in the environment) adds the agents and other clients, over a gigabyte on disk.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd -P)
 . "$root/deploy/venv.sh"
 exec </dev/null
-
-# The newest that declares itself fit for the Node 20 of CI and of Debian; its program brings a runtime of its own.
-claude_code='@anthropic-ai/claude-code@2.1.197'
 
 agents=${CI:-}
 if [ "${1:-}" = --agents ]; then
@@ -20,6 +17,11 @@ fi
 case $agents in 0 | false | no) agents= ;; esac
 
 cd "$root"
+if [ -n "$agents" ]; then
+    # What the Python clients are pinned to is no business of ours, so they live elsewhere.
+    ensure_venv clients "$root/tests/clients.lock"
+    export LACUNA_TS_CLIENTS_PYTHON="$venv/bin/python"
+fi
 ensure_venv tests "$root/tests/requirements.lock"
 PATH=$venv/bin:$PATH
 export PATH
@@ -69,16 +71,28 @@ debian() {
     return 1
 }
 
+# npm's clients, at the very versions that tests/agents names; among them the Node that runs them.
 install_agents() {
-    debian nodejs node "Claude Code" && debian npm npm "Claude Code" || return 1
-    place_agents=$cache/agents-$(fingerprint "$claude_code")
+    debian npm npm "what the agents are asked" || return 1
+    place_agents=$cache/agents-$(fingerprint "" "$root/tests/agents")
+    hold "$place_agents.lock"
     if [ ! -f "$place_agents/.complete" ]; then
-        say "Installing $claude_code"
+        say "Installing the npm clients into $place_agents (the first time only)"
         rm -rf "$place_agents"
         mkdir -p "$place_agents"
-        npm install --prefix "$place_agents" --no-audit --no-fund --no-save --loglevel=error "$claude_code" >&2 || return 1
+        cp "$root"/tests/agents/*.json "$place_agents"
+        if ! (cd "$place_agents" && npm ci --no-audit --no-fund --loglevel=error >&2); then
+            release
+            row agents "MISSING: npm could not install them"
+            return 1
+        fi
+        # The program itself: the package around it would fetch it anew when it is installed.
+        if [ -d "$place_agents/node_modules/opencode-linux-x64" ]; then
+            ln -s ../opencode-linux-x64/bin/opencode "$place_agents/node_modules/.bin/opencode"
+        fi
         : >"$place_agents/.complete"
     fi
+    release
     PATH=$place_agents/node_modules/.bin:$PATH
 }
 
@@ -88,13 +102,14 @@ if [ "$(uname -s)" = Linux ]; then
     debian nginx-light nginx "the measured comparison" || true
     debian wrk wrk "the measured comparison" || true
     debian iproute2 ip "direct mode in network namespaces" || true
+    debian slowhttptest slowhttptest "the slow attack" || true
     debian systemd systemd-analyze "the check of the systemd unit" || true
     if [ -n "$agents" ] && grep -rqs --include='*.py' 'mark\.browser' tests; then
         debian chromium chromium "the web interface in a browser" || true
     fi
 fi
 if [ -n "$agents" ]; then
-    install_agents || row agents "MISSING: $claude_code could not be installed"
+    install_agents || true
 fi
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -147,20 +162,35 @@ suite() {
     esac
 }
 
-suite "fast tests" "not (netns or realpeer or agents or slow or bench or browser)" coverage run -m pytest --numprocesses=3
+suite "fast tests" "not (netns or tailnet or realpeer or agents or slow or bench or browser)" coverage run -m pytest --numprocesses=3
 [ "$rc" != 5 ] || failed=1
 check "coverage, collected" coverage combine --quiet
 check "coverage" coverage report
 pure='lacuna_ts/framing/*,lacuna_ts/dialects/*,lacuna_ts/policy/*,lacuna_ts/metering/*,lacuna_ts/config/*'
 check "coverage of the core" coverage report --include="$pure" --fail-under=95
 suite "network namespaces" "netns and not (agents or bench)" python -m pytest
+# Nobody packages these three together, and a tailnet of the tester's own is theirs to build: so they are only used.
+absent=
+for program in tailscaled tailscale headscale; do
+    PATH=${LACUNA_TS_TAILNET_BIN:-$PATH} command -v "$program" >/dev/null 2>&1 || absent="$absent $program"
+done
+if [ -z "$absent" ]; then
+    suite "real tailnet" "tailnet" python -m pytest
+    with=$(PATH=${LACUNA_TS_TAILNET_BIN:+$LACUNA_TS_TAILNET_BIN:}$PATH tailscaled --version 2>/dev/null | sed -n 1p)
+    row "" "with tailscaled ${with:-of unknown version}, and $(
+        PATH=${LACUNA_TS_TAILNET_BIN:+$LACUNA_TS_TAILNET_BIN:}$PATH headscale version 2>/dev/null | sed -n 1p
+    )"
+    [ "$(id -u)" = 0 ] || row "" "NOT RUN without root: the half of it with TUN"
+else
+    row "real tailnet" "NOT RUN: needs$absent; name their directory in LACUNA_TS_TAILNET_BIN (deploy/tailnet-policy)"
+fi
 suite "real peers" "realpeer and not (netns or agents or bench)" python -m pytest
 suite "slow tests" "slow and not (netns or realpeer or agents or bench or browser)" python -m pytest
 suite "browser" "browser and not (agents or bench)" python -m pytest
 if [ -n "$agents" ]; then
-    suite "npm agents" "agents and not bench" python -m pytest
+    suite "agents" "agents and not bench" python -m pytest
 else
-    row "npm agents" "NOT RUN: over a gigabyte; run with --agents or with CI set"
+    row "agents" "NOT RUN: over a gigabyte; run with --agents or with CI set"
 fi
 suite "measurements" "bench" python -m pytest
 

@@ -56,6 +56,7 @@ _LLM = """\
 - model_id: $model
   model_name: $model
   api_base: $url/v1
+  supports_tools: true
 """
 
 AGENTS: Final[Mapping[str, Agent]] = {
@@ -120,6 +121,26 @@ AGENTS: Final[Mapping[str, Agent]] = {
     "openai": Agent("the OpenAI SDKs", "openai_chat", env={"OPENAI_BASE_URL": "$url/v1", "OPENAI_API_KEY": "-"}),
     "anthropic": Agent(
         "the Anthropic SDKs", "anthropic_messages", env={"ANTHROPIC_BASE_URL": "$url", "ANTHROPIC_API_KEY": "-"}
+    ),
+    "pydantic-ai": Agent(
+        "pydantic-ai",
+        "openai_chat",
+        env={"OPENAI_BASE_URL": "$url/v1", "OPENAI_API_KEY": "-"},
+        notes=('the model is "openai-chat:$model"',),
+    ),
+    "langchain-openai": Agent(
+        "langchain-openai", "openai_chat", env={"OPENAI_BASE_URL": "$url/v1", "OPENAI_API_KEY": "-"}
+    ),
+    "litellm": Agent(
+        "the litellm SDK",
+        "openai_chat",
+        env={
+            "OPENAI_BASE_URL": "$url/v1",
+            "OPENAI_API_KEY": "-",
+            "ANTHROPIC_API_BASE": "$url",
+            "ANTHROPIC_API_KEY": "-",
+        },
+        notes=('the model is "openai/$model", and "anthropic/$model" where it is one of Anthropic\'s',),
     ),
     "google-genai": Agent(
         "google-genai", "gemini_generate_content", env={"GOOGLE_GEMINI_BASE_URL": "$url", "GOOGLE_API_KEY": "-"}

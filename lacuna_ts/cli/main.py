@@ -15,13 +15,16 @@ from lacuna_ts.errors import ConfigError, LacunaError
 
 _COMMANDS: Final = {
     "run": "the daemon",
+    "trial": "the daemon without a file: the API keys of the environment, for this node's owner alone",
     "demo": "the daemon against a stand-in tailscaled and a stand-in provider, on this machine only",
     "init": "write a configuration file and the tailnet policy snippet to start from",
     "check": "find every problem in the configuration, and show what it amounts to",
     "whois-test": "ask tailscaled who an address is, and say what they may use",
     "explain": "say what somebody could use, going by the file and given capabilities; needs no tailscaled",
+    "doctor": "look for everything that may keep the gateway from serving",
     "agent-env": "the settings that make a client use this gateway",
     "health": "how the running daemon is",
+    "policy": "the tailnet policy: a grant to paste, and what is wrong with a policy file",
     "docs": "print the documentation that ships with this version",
 }
 

@@ -50,8 +50,11 @@ def command(config: str | None, port: int | None, host: str | None) -> None:
     sys.exit(start(read, port))
 
 
-def start(read: Callable[[], Loaded], port: int | None) -> int:
-    """Run the daemon in this process. `read` reads the file, now and for each reload. Returns the exit code."""
+def start(read: Callable[[], Loaded], port: int | None, on_ready: Callable[[], None] = lambda: None) -> int:
+    """Run the daemon in this process. `read` reads the file, now and for each reload. Returns the exit code.
+
+    `on_ready` is called once, when the daemon says that it is ready.
+    """
     from lacuna_ts.service.daemon import Daemon  # noqa: PLC0415 - commands that only read the file need none of this
     from lacuna_ts.service.notify import Notifier  # noqa: PLC0415
     from lacuna_ts.telemetry.library_logs import route  # noqa: PLC0415
@@ -81,7 +84,7 @@ def start(read: Callable[[], Loaded], port: int | None) -> int:
             read_again=lambda: settings_of(read()),
             control_directory=runtime_directory(os.environ),
         )
-        return await daemon.run()
+        return await daemon.run(on_ready)
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(serve())

@@ -11,6 +11,7 @@ import re
 from typing import Final
 from urllib.parse import urlsplit
 
+_TAILNET: Final = (ipaddress.ip_network("100.64.0.0/10"), ipaddress.ip_network("fd7a:115c:a1e0::/48"))
 METADATA_NAMES: Final = frozenset(
     {"metadata", "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"}
 )
@@ -94,3 +95,21 @@ def is_in_clear(url: str) -> bool:
         return ipaddress.ip_address(host).is_global
     except ValueError:
         return "." in host and not host.endswith((".ts.net", ".local", ".internal", ".lan", ".localhost", ".home.arpa"))
+
+
+def is_plain(text: str, schemes: tuple[str, ...]) -> bool:
+    """Whether `text` is a URL with one of `schemes` and a host, and without user information."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        return False
+
+
+def is_outside_tailnet(url: str) -> bool:
+    """Whether the host is an address that no tailnet has. A name is judged by where it leads when it is dialled."""
+    try:
+        address = ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+    return not any(address in network for network in _TAILNET)

@@ -46,7 +46,8 @@ def vintage_of(provider: Mapping[str, Any]) -> Vintage:
         return "lacuna"
     if isinstance(provider.get("models"), list):
         return "aperture"
-    if isinstance(provider.get("authorization"), str) or provider.get("apikey") is not None:
+    is_flat = isinstance(provider.get("authorization"), str) or provider.get("apikey") is not None
+    if is_flat and provider.get("preset") is None:  # a preset is ours, and says what it speaks
         return "aperture"
     return "lacuna-ts"
 

@@ -28,11 +28,6 @@ OBSERVING: Final = (
 )  # fmt: skip
 PROVIDER_RESTRICTING: Final = {
     "system_prompt": "system prompts are not built yet: starting without this one",
-    "proxy": "proxies of a provider are not built yet: dialling without this one",
-}
-PROVIDER_NEEDED: Final = {
-    "path_prefix": "path prefixes are not built yet, and requests would go to other paths without it",
-    "preset": "presets are not built yet: write `baseurl`, `authorization` and `compatibility`",
 }
 PROVIDER_OBSERVING: Final = (
     "fallback", "discover", "price_as", "cost_basis", "model_cost_map", "upstream",
@@ -49,7 +44,7 @@ def take_out(document: Document, value: dict[str, Any]) -> tuple[dict[str, Any],
     kept = {
         key: part for key, part in value.items() if key not in RESTRICTING and key not in OBSERVING and key != "hooks"
     }
-    gone = {*PROVIDER_RESTRICTING, *PROVIDER_NEEDED, *PROVIDER_OBSERVING}
+    gone = {*PROVIDER_RESTRICTING, *PROVIDER_OBSERVING}
     providers = value.get("providers")
     if isinstance(providers, dict):
         kept["providers"] = {
@@ -96,12 +91,8 @@ def _provider(name: str, entry: dict[str, Any]) -> Iterator[_Finding]:
         text = f"providers.{name}.{key}"
         if key in PROVIDER_RESTRICTING and part:
             yield path, text, f"{PROVIDER_RESTRICTING[key]} {_LOOSER}", False
-        elif key in PROVIDER_NEEDED and part:
-            yield path, text, PROVIDER_NEEDED[key], False
         elif key in PROVIDER_OBSERVING and part:
             yield path, text, _OBSERVED, True
-        elif key == "tailnet" and part is True:
-            yield path, text, "that its address lies in the tailnet is not checked yet", True
 
 
 def _grant(index: int, app: dict[str, Any]) -> Iterator[_Finding]:

@@ -14,6 +14,7 @@ import msgspec
 
 from lacuna_ts.config import baseurl, compatibility
 from lacuna_ts.config.policy_of import glob_problem, limit_problem
+from lacuna_ts.config.presets import with_preset
 from lacuna_ts.config.settings import Authorization, AuthorizationKind, Provider, Timeouts
 from lacuna_ts.terms import ProviderId
 
@@ -39,6 +40,7 @@ UNBUILT_TYPES: Final = {
 }
 KINDS: Final[tuple[str, ...]] = get_args(AuthorizationKind)
 
+_PATH_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\Z")
 _PROVIDER_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _PLACEHOLDER = re.compile(r"YOUR_|<.*>\Z|x{3,}\Z|changeme", re.IGNORECASE)
@@ -52,6 +54,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
     """Resolve one entry. Problems go to `found`; the provider that comes back is only of use when none is an error."""
     path: Path = ("providers", key)
     _check_key(key, path, found)
+    entry = with_preset(entry, path, found)
     provider = Provider(
         id=ProviderId(key),
         baseurl="",
@@ -67,6 +70,8 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         disabled=entry.disabled,
         disabled_because="the file says so" if entry.disabled else "",
         tailnet=entry.tailnet,
+        proxy=_proxy(entry.proxy, (*path, "proxy"), found),
+        path_prefix=_path_prefix(entry.path_prefix, (*path, "path_prefix"), found),
         opaque=entry.opaque,
         shared_state=entry.shared_state,
         default_model=entry.default_model,
@@ -121,10 +126,24 @@ def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str
         return ""
     if url is None:
         raise _Unusable("its base URL is a placeholder or not a URL")
+    if entry.tailnet and baseurl.is_outside_tailnet(url):
+        found.error(where, "is an address outside the tailnet, and `tailnet: true` says that it is inside")
     has_key = entry.apikey or entry.keys or (entry.authorization is not None and entry.auth_mode != "none")
     if has_key and baseurl.is_in_clear(url):
         found.warn(where, "the key would cross the network in clear: write https://")
     return url
+
+
+def _proxy(text: str | None, where: Path, found: Findings) -> str | None:
+    if text is not None and not baseurl.is_plain(text, ("http",)):
+        found.error(where, "must be a URL that begins with http://, without user information")
+    return text
+
+
+def _path_prefix(text: str | None, where: Path, found: Findings) -> str | None:
+    if text is not None and not _PATH_PREFIX.match(text):
+        found.error(where, 'must be "" or a path such as "/v2", without a slash at its end')
+    return text
 
 
 def _authorization(provider: Provider, entry: FileProvider, path: Path, found: Findings) -> Authorization | None:
@@ -148,7 +167,7 @@ def _authorization(provider: Provider, entry: FileProvider, path: Path, found: F
     if key is None:
         if kind is not None and provider.vintage == "lacuna":
             found.error((*path, "authorization"), f"authorization `{kind}` needs a key: write `apikey`")
-        elif provider.vintage == "aperture" and not provider.tailnet:
+        elif (provider.vintage == "aperture" or kind is not None) and not provider.tailnet:
             found.warn(path, "has no `apikey`: requests go up without a credential")
         return None
     if not key:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from lacuna_ts.config import compatibility, notbuilt
+from lacuna_ts.config.presets import PRESETS
 from lacuna_ts.config.providers import KINDS, RESERVED_NAMES, UNBUILT_TYPES
 from lacuna_ts.config.schema import File
 
@@ -167,11 +168,19 @@ def _lists() -> str:
         (f"in providers {_names(notbuilt.PROVIDER_RESTRICTING)}", "the same"),
         (f"in grants {_names(notbuilt.GRANT_RESTRICTING)}", "the same"),
         ("hooks with `fail_policy` `fail_closed`", "the same"),
-        (f"in providers {_names(notbuilt.PROVIDER_NEEDED)}", "stops the start: the provider is not reached without it"),
         (f"{_names(notbuilt.OBSERVING[:-1])} `hooks`", "loads with a warning"),
         (f"in providers {_names(notbuilt.PROVIDER_OBSERVING)}", "loads with a warning"),
     )
-    return "\n## Names\n" + _table(rows) + "\n## Known and not built yet\n" + _table(not_built)
+    return "\n## Names\n" + _table(rows) + _presets() + "\n## Known and not built yet\n" + _table(not_built)
+
+
+def _presets() -> str:
+    lines = [
+        f"| `{name}` | {row.baseurl or 'yours'} | {row.authorization or 'none'} | "
+        f"{_names(sorted(compatibility.effective(row.flags, 'lacuna-ts')))} |"
+        for name, row in PRESETS.items()
+    ]
+    return "\n## Presets\n\n| `preset` | address | key | speaks |\n|---|---|---|---|\n" + "\n".join(lines) + "\n"
 
 
 def _table(rows: tuple[tuple[str, str], ...]) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from lacuna_ts.config import aperture
+from lacuna_ts.config import aperture, baseurl
 from lacuna_ts.config.compatibility import vintage_of
 from lacuna_ts.config.document import path_text
 from lacuna_ts.config.listening import read_listen
@@ -27,6 +27,7 @@ from lacuna_ts.config.settings import (
     LimitEntry,
     Logging,
     Metrics,
+    Provider,
     Settings,
     Tailnet,
     Target,
@@ -55,7 +56,9 @@ def resolve(file: File, written: Mapping[str, Any], found: Findings) -> Settings
     base_path = _base_paths(file.base_path, found)
     entries = written.get("providers") or {}
     providers = {
-        ProviderId(key): read_provider(key, entry, vintage_of(entries.get(key) or {}), timeouts, found)
+        ProviderId(key): _reached(
+            read_provider(key, entry, vintage_of(entries.get(key) or {}), timeouts, found), file.tailnet.outbound_proxy
+        )
         for key, entry in file.providers.items()
     }
     _check_providers(providers.keys(), base_path, found)
@@ -78,7 +81,7 @@ def resolve(file: File, written: Mapping[str, Any], found: Findings) -> Settings
         limits=_limits(file, found),
         limits_timezone=_timezone(file.limits_timezone, found),
         metrics=_metrics(file.metrics, found),
-        body=Body(file.body.max_bytes),
+        body=Body(file.body.max_bytes, file.body.max_total_bytes),
         timeouts=timeouts,
     )
 
@@ -107,6 +110,11 @@ def _check_providers(keys: Any, base_path: Sequence[str], found: Findings) -> No
             found.error(("providers", key), f"provider key `{key}` is also a `base_path`: rename one of them")
 
 
+def _reached(provider: Provider, outbound_proxy: str | None) -> Provider:
+    """`provider` with the proxy that leads to the tailnet, where it is there and has none of its own."""
+    return replace(provider, proxy=outbound_proxy) if provider.tailnet and provider.proxy is None else provider
+
+
 def _tailnet(file: FileTailnet, found: Findings) -> Tailnet:
     path: Path = ("tailnet",)
     for index, prefix in enumerate(file.capability_prefixes):
@@ -119,19 +127,11 @@ def _tailnet(file: FileTailnet, found: Findings) -> Tailnet:
         ("outbound_proxy", file.outbound_proxy, ("http",)),
         ("public_url", file.public_url, ("http", "https")),
     ):
-        if text is not None and not _is_plain_url(text, schemes):
+        if text is not None and not baseurl.is_plain(text, schemes):
             found.error((*path, name), f"must be a URL that begins with {' or '.join(f'{one}://' for one in schemes)}")
     values = file.model_dump()
     values["capability_prefixes"] = tuple(dict.fromkeys(file.capability_prefixes))
     return Tailnet(**values)
-
-
-def _is_plain_url(text: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:
-        return False
 
 
 def _lacuna(file: FileLacuna, found: Findings) -> Lacuna:

@@ -105,6 +105,12 @@ class FileTailnet(Section):
     stream_grace_s: float = Field(
         default=30.0, ge=0, le=3600, description="Seconds that running streams go on while tailscaled is away."
     )
+    connections_per_node: int | None = Field(
+        default=None,
+        ge=1,
+        description="Connections that one node may have at once, on listeners of their own (behind `serve` they are "
+        "shared); default: 8192, and never more than half of what the process's file descriptors allow.",
+    )
     outbound_proxy: str | None = Field(
         default=None,
         description="HTTP proxy for providers with `tailnet: true`, for userspace mode: `http://127.0.0.1:1055`.",
@@ -240,8 +246,15 @@ class FileProvider(Section):
 
     name: str = Field(default="", description="For people.")
     description: str = Field(default="", description="For people.")
+    preset: str | None = Field(
+        default=None,
+        description="A well-known service: gives what is not written here (address, kind of key, dialects). "
+        "See Presets below.",
+    )
     baseurl: str | None = Field(
-        default=None, description="Where the service is; its path is kept, and a doubled `/v1` collapsed. Required."
+        default=None,
+        description="Where the service is; its path is kept, and a version at its end counts once. Required without a "
+        "preset that has it.",
     )
     authorization: Annotated[FileAuthorization, Tag("object")] | _Text | Annotated[None, Tag("null")] = Field(
         default=None, discriminator=_ByForm, description="`{type, apikey}` as Lacuna, or a type as Aperture."
@@ -278,7 +291,17 @@ class FileProvider(Section):
     )
     default_model: str | None = Field(default=None, description="The model of requests that name none.")
     limits: list[FileAmounts] = Field(default=[], description="Ceilings for everybody who is sent there.")
-    tailnet: bool = Field(default=False, description="The service is on the tailnet.")
+    tailnet: bool = Field(
+        default=False,
+        description="The service is on the tailnet: no address outside is ever dialled, and `tailnet.outbound_proxy` "
+        "leads there if it is set.",
+    )
+    proxy: str | None = Field(default=None, description="An HTTP proxy that leads to it: `http://host:port`.")
+    path_prefix: str | None = Field(
+        default=None,
+        description='What stands for `/v1` in its paths; `""` for nothing. Default: the version that the base URL ends '
+        "in, else `/v1`.",
+    )
 
 
 class FileTarget(Section):
@@ -328,6 +351,11 @@ class FileBody(Section):
     """Request bodies."""
 
     max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024, description="Bound on a decoded JSON body.")
+    max_total_bytes: int = Field(
+        default=1024 * 1024 * 1024,
+        ge=1024,
+        description="Bound on all large bodies that are held at once; beyond it, requests get 503 `overloaded`.",
+    )
 
 
 class File(Section):

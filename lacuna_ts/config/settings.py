@@ -59,6 +59,7 @@ class Tailnet:
     local_callers: LocalCallers = "deny"
     whois_ttl_s: float = 1.0
     stream_grace_s: float = 30.0
+    connections_per_node: int | None = None
     outbound_proxy: str | None = None
     public_url: str | None = None
 
@@ -123,7 +124,9 @@ class Provider:
     timeouts: Timeouts = field(default_factory=Timeouts)
     disabled: bool = False
     disabled_because: str = ""
-    tailnet: bool = False
+    tailnet: bool = False  # never dialled outside the tailnet's addresses
+    proxy: str | None = None  # an HTTP proxy that leads to it
+    path_prefix: str | None = None  # what stands for `/v1`; None: the version that the base URL ends in
     opaque: bool = False
     shared_state: bool = False
     default_model: str | None = None
@@ -180,6 +183,7 @@ class Body:
     """Bounds of request bodies."""
 
     max_bytes: int = 64 * 1024 * 1024  # decoded
+    max_total_bytes: int = 1024 * 1024 * 1024  # of all that are held at once
 
 
 @dataclass(frozen=True, slots=True)

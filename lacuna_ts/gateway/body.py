@@ -20,9 +20,13 @@ def _too_large(limit: int) -> BadRequest:
     return BadRequest(f"The request body is larger than the {limit:,} bytes that are allowed here.", "too_large")
 
 
-async def read_body(pieces: BodyPieces, encoding: str, *, max_bytes: int, on_wait: Callable[[], None]) -> bytes:
+async def read_body(
+    pieces: BodyPieces, encoding: str, *, max_bytes: int, on_wait: Callable[[], None], hold: Callable[[int], None]
+) -> bytes:
     """Read and unpack a whole body of at most `max_bytes`. `on_wait` is called before each wait for more of it.
 
+    `hold(size)` is told of the bytes that are kept while more is awaited, and of unpacked ones; it may raise. A body
+    that was there in one piece is as large as the connection's buffer at most, and not worth telling.
     Raises BadRequest (`too_large`, `unsupported_encoding`, `bad_request`).
     """
     is_packed = encoding not in {"", "identity"}
@@ -34,6 +38,7 @@ async def read_body(pieces: BodyPieces, encoding: str, *, max_bytes: int, on_wai
     size = len(body)
     if size != pieces.declared_bytes:
         got = [body]
+        hold(size)
         while True:
             if size > limit:
                 raise _too_large(limit)
@@ -41,7 +46,12 @@ async def read_body(pieces: BodyPieces, encoding: str, *, max_bytes: int, on_wai
             piece = await pieces.next()
             if not piece:
                 break
+            hold(len(piece))
             size += len(piece)
             got.append(piece)
         body = b"".join(got)
-    return decode_body(body, encoding, max_bytes=max_bytes) if is_packed else body
+    if not is_packed:
+        return body
+    body = decode_body(body, encoding, max_bytes=max_bytes)
+    hold(len(body))
+    return body

@@ -22,13 +22,16 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.head import header_lines
+from lacuna_ts.gateway.answers import REQUEST_ID
 from lacuna_ts.gateway.exchange import lead
+from lacuna_ts.telemetry.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiohttp.streams import StreamReader
 
+    from lacuna_ts.gateway.crowd import Crowd, Seat
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.tailnet.identify import ConnectionIdentity
     from lacuna_ts.terms import Via
@@ -47,6 +50,10 @@ _UNREADABLE: Final = (
     b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,'
     b'"code":"bad_request"}}'
 )
+_CROWDED: Final = (
+    b'{"error":{"message":"The gateway has too many connections just now. Use fewer, or try again in a moment.",'
+    b'"type":"server_error","param":null,"code":"overloaded"}}'
+)
 _PHRASES: Final = {one.value: one.phrase for one in HTTPStatus}
 _BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _SPOKEN: Final = (HttpVersion11, HttpVersion10)
@@ -57,12 +64,66 @@ _SERVER: Final = ("server", "lacuna-ts")
 class _Protocol(RequestHandler):
     """One connection. Carries what is known of its peer, and answers what cannot be parsed."""
 
-    __slots__ = ("identity",)
+    __slots__ = ("_awaits_head", "_door", "identity", "is_busy", "seat")
     identity: ConnectionIdentity | None
+    seat: Seat | None  # None: turned away
+    is_busy: bool  # with a request: what comes belongs to its body, or to one that must wait
+    _door: Door
+    _awaits_head: bool
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        door = self._door = cast("Door", self._manager)
         self.identity = None
+        self._awaits_head = self.is_busy = False
+        seat = self.seat = door.crowd.enter()
+        node = door.counted_for(transport)
+        if seat is None or (node and not seat.belongs_to(node)):
+            if seat is not None:
+                seat.leave()
+                self.seat = None
+            self._turn_away(cast("asyncio.Transport", transport))
+            return
+        if door.via != "serve":  # tailscaled opens connections that it uses later
+            self._awaits_head = True
+            door.crowd.awaits_head(self)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.seat is not None:
+            self.seat.leave()
+            self.seat = None
+        self._door.crowd.has_head(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self.is_busy = True
+            if self._awaits_head:
+                self._awaits_head = False
+                self._door.crowd.has_head(self)
+        elif not self.is_busy and not self._awaits_head:
+            self._awaits_head = True
+            self._door.crowd.awaits_head(self)
+
+    def let_go(self) -> None:
+        """End a connection whose request does not come."""
+        self._awaits_head = False
+        if not self.is_busy:
+            self.force_close()
+
+    def _turn_away(self, transport: asyncio.Transport) -> None:
+        self._force_close = True  # whatever comes is not looked at
+        self._door.turned_away.add()
+        headers = [
+            ("content-type", "application/json"),
+            ("x-lacuna-error", "overloaded"),
+            (REQUEST_ID, self._door.new_id()),
+            ("retry-after", "1"),
+        ]
+        transport.write(_head((1, 1), HTTPStatus.SERVICE_UNAVAILABLE, headers, len(_CROWDED), stays=False) + _CROWDED)
+        transport.close()
 
     @property
     def is_resting(self) -> bool:
@@ -72,15 +133,23 @@ class _Protocol(RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        del message  # it holds the caller's bytes
-        _log.warning("a request could not be read (%s)", type(exc).__name__)
+        del message  # it holds the caller's bytes, as the error does
+        if status == HTTPStatus.BAD_REQUEST:
+            self._door.unreadable.add()
+        else:
+            _log.error("the server failed on a request: %s", type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError
         response = web.Response(
             status=status,
             body=_UNREADABLE,
             content_type="application/json",
-            headers={"x-lacuna-error": "bad_request", "server": "lacuna-ts", "x-should-retry": "false"},
+            headers={
+                "x-lacuna-error": "bad_request",
+                REQUEST_ID: self._door.new_id(),
+                "server": "lacuna-ts",
+                "x-should-retry": "false",
+            },
         )
         response.force_close()
         return response
@@ -99,13 +168,20 @@ class Door(web.Server):
         *,
         via: Via,
         allowed_hosts: Callable[[], frozenset[str] | None],
-        identify: Callable[[asyncio.BaseTransport], ConnectionIdentity],
+        identify: Callable[[asyncio.BaseTransport, Seat], ConnectionIdentity],
+        crowd: Crowd,
+        counted_for: Callable[[asyncio.BaseTransport], str] = lambda _: "",
     ) -> None:
+        """`counted_for` tells whose a new connection is, as far as its address says so; "" for not at all."""
         super().__init__(self._take, handler_cancellation=True)
         self._parts = parts
         self.via = via
         self.allowed_hosts = allowed_hosts
         self._identify = identify
+        self.crowd = crowd
+        self.counted_for = counted_for
+        self.unreadable = Tally(lambda count: _log.warning("requests that could not be read: %d", count))
+        self.turned_away = Tally(lambda count: _log.warning("connections turned away, there are too many: %d", count))
         self._is_retired = False
 
     def retire(self) -> None:
@@ -117,6 +193,10 @@ class Door(web.Server):
         for protocol in list(self.connections):
             if isinstance(protocol, _Protocol) and protocol.is_resting:
                 protocol.force_close()
+
+    def new_id(self) -> str:
+        """An id for a request that does not get as far as having one."""
+        return self._parts().new_id()
 
     def __call__(self) -> RequestHandler:
         """A protocol for one new connection."""
@@ -139,14 +219,18 @@ class Door(web.Server):
         connection = protocol.identity
         if connection is None:
             transport = request.transport
-            if transport is None:
+            if transport is None or protocol.seat is None:
                 raise ConnectionResetError
-            connection = protocol.identity = self._identify(transport)
+            connection = protocol.identity = self._identify(transport, protocol.seat)
         down = _AiohttpDownstream(request, self.via, connection, self.allowed_hosts())
         if down.version not in _SPOKEN:
             # aiohttp would write the version that was claimed into the status line of our answer.
             request._cache["version"] = HttpVersion11  # noqa: SLF001 - there is no public way
-        await lead(down, self._parts())
+        protocol.is_busy = True
+        try:
+            await lead(down, self._parts())
+        finally:
+            protocol.is_busy = False
         if down.response is None:  # nobody is there to be answered
             raise ConnectionResetError
         if self._is_retired:

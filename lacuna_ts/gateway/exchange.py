@@ -23,7 +23,7 @@ from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import pass_on
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, opaque_route, route, without_base
-from lacuna_ts.gateway.running import BODY_STALLED, NEVER, READER_STALLED, Ending
+from lacuna_ts.gateway.running import NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
@@ -151,7 +151,8 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         down.body_pieces(expects_continue=b"expect" in knock.headers),
         knock.text(b"content-encoding").strip().lower(),
         max_bytes=parts.settings.body.max_bytes,
-        on_wait=lambda: live.expect(parts.settings.timeouts.body_idle_s, BODY_STALLED),
+        on_wait=live.expect_body,
+        hold=live.hold,
     )
     live.deadline = NEVER
     live.heard_at = live.now()

@@ -99,6 +99,9 @@ def _framing_problem(method: str, version: tuple[int, int], headers: dict[bytes,
         return _bad("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
     if method not in METHODS:
         return Refusal("method_not_allowed", "This method is not allowed here.")
+    expected = headers.get(b"expect")
+    if expected is not None and expected.strip().lower() != b"100-continue":
+        return _bad("The only `Expect` that is met here is `100-continue`.")
     coding = headers.get(b"transfer-encoding")
     if coding is not None and (coding.strip().lower() != b"chunked" or version == (1, 0)):
         return _bad("Transfer-Encoding may only be `chunked`, with HTTP/1.1.")

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from lacuna_ts.errors import Overloaded
 from lacuna_ts.gateway.answers import DRAINING
 from lacuna_ts.terms import Exchange, Outcome, Refusal
 
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 0.25
 RECHECK_AFTER_S: Final = 4.0  # promised: at least every five seconds
+BODY_WITHIN_S: Final = 300.0  # for a whole question, however steadily it drips
 NEVER: Final = float("inf")
 
 
@@ -48,21 +50,8 @@ class Live:
     """One exchange under way: its record, the caller's connection, and the parts that it is served with."""
 
     __slots__ = (
-        "began",
-        "checked_at",
-        "confirmed_at",
-        "deadline",
-        "down",
-        "ending",
-        "exchange",
-        "heard_at",
-        "late",
-        "meter",
-        "now",
-        "parts",
-        "recheck",
-        "reservation",
-        "task",
+        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "held_bytes",
+        "late", "meter", "now", "parts", "recheck", "reservation", "task",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +64,7 @@ class Live:
         self.now = now  # seconds; not the loop's clock, which stands still while one event is handled
         self.began = now()
         self.heard_at = self.began  # when the question was complete
+        self.held_bytes = 0  # of the question, as far as they count
         self.deadline = NEVER
         self.late: Ending = READER_STALLED  # what it means when the deadline passes
         self.ending: Ending | None = None
@@ -87,6 +77,21 @@ class Live:
         """Let the exchange be ended with `late` unless something else is expected within so many seconds."""
         self.deadline = self.now() + within_s if within_s else NEVER
         self.late = late
+
+    def expect_body(self) -> None:
+        """Let the exchange be ended unless more of its question comes soon, and all of it in a while."""
+        self.expect(self.parts.settings.timeouts.body_idle_s, BODY_STALLED)
+        self.deadline = min(self.deadline, self.began + BODY_WITHIN_S)
+
+    def hold(self, size: int) -> None:
+        """Count `size` bytes of the question until the exchange is over. Raises Overloaded when that is too much."""
+        running = self.parts.running
+        if running.held_bytes + size > self.parts.settings.body.max_total_bytes:
+            raise Overloaded(
+                "The gateway holds as many large requests as it can just now. Try again in a moment, or send less."
+            )
+        running.held_bytes += size
+        self.held_bytes += size
 
     def elapsed(self) -> float:
         """Seconds since the exchange began."""
@@ -106,6 +111,7 @@ class Running:
         """`now` is a clock that is never set, in seconds."""
         self._now = now
         self._live: dict[str, Live] = {}
+        self.held_bytes = 0  # of the questions under way
         self._checks: set[asyncio.Task[None]] = set()
         self.is_draining = False
         self._gives_up = False
@@ -130,7 +136,9 @@ class Running:
 
     def leave(self, exchange: Exchange) -> None:
         """Forget an exchange that is closed."""
-        self._live.pop(exchange.id, None)
+        live = self._live.pop(exchange.id, None)
+        if live is not None:
+            self.held_bytes -= live.held_bytes
         if not self._live:
             self._idle.set()
 

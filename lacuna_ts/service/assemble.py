@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ from zoneinfo import ZoneInfo
 from lacuna_ts import __version__
 from lacuna_ts.admin.pages import Pages
 from lacuna_ts.config.policy_of import client_table, local_policy, provider_table
+from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
 from lacuna_ts.limits.keeper import Keeper
+from lacuna_ts.tailnet.addresses import is_tailnet
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MANY_FILES = 65536  # where there is no limit
+
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
@@ -50,6 +55,7 @@ class Lasting:
     running: Running
     keeper: Keeper
     pages: Pages
+    crowd: Crowd
 
 
 def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
@@ -73,13 +79,23 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         api=api,
         tailnet=tailnet,
         identifier=Identifier(api, tailnet, ttl_s=settings.tailnet.whois_ttl_s, observe=_observer(meters)),
-        upstream=AiohttpUpstream(open_session()),
+        upstream=AiohttpUpstream(open_session(), open_session(only=is_tailnet)),
         meters=meters,
         log=log,
         running=Running(),
         keeper=keeper,
         pages=Pages.load(),
+        crowd=Crowd(
+            most_connections(_descriptors()),
+            settings.tailnet.connections_per_node,
+            time.monotonic,
+        ),
     )
+
+
+def _descriptors() -> int:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return most if most != resource.RLIM_INFINITY else _MANY_FILES
 
 
 def known_models(table: ProviderTable) -> set[str]:
@@ -124,6 +140,9 @@ def upstream_provider(provider: Provider) -> UpstreamProvider:
         headers=tuple(provider.headers.items()),
         add_headers=provider.add_headers,
         forward_headers=provider.forward_headers,
+        path_prefix=provider.path_prefix,
+        proxy=provider.proxy,
+        only_tailnet=provider.tailnet,
         patience=Patience(timeouts.connect_s, timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s),
     )
 

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
+from lacuna_ts.gateway.crowd import LOOK_EVERY_S
 from lacuna_ts.gateway.quotas import all_of
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
 from lacuna_ts.service.control import Control
@@ -62,6 +63,7 @@ class Daemon:
             self._lasting.tailnet,
             lambda: self.parts,
             local_callers=settings.tailnet.local_callers,
+            crowd=self._lasting.crowd,
             on_change=self._tell,
         )
         started_at = self.parts.now()
@@ -93,6 +95,7 @@ class Daemon:
                 await self._control.open()
             self._tasks.spawn("tailnet", tailnet.run)
             self._tasks.spawn("running", self._lasting.running.watch)
+            self._tasks.spawn("crowd", self._watch_crowd)
             self._followers.spawn("listeners", self._follow)
             if self.listeners.tls.orders is not None:
                 self._tasks.spawn("certificates", self.listeners.tls.orders.run)
@@ -187,6 +190,11 @@ class Daemon:
         if not places and self.listeners.ports:
             return f"not listening yet{missing}"
         return (f"serving on {places}" if places else "serving behind tailscale serve") + missing
+
+    async def _watch_crowd(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._lasting.crowd.look()
 
     async def _ping(self) -> None:
         every = self._notifier.watchdog_every_s

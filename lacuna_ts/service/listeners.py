@@ -20,6 +20,7 @@ from lacuna_ts.tailnet.peer import ListenerFacts
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lacuna_ts.gateway.crowd import Crowd, Seat
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.tailnet.daemon import TailnetState, TailnetWatch
     from lacuna_ts.tailnet.peer import LocalCallers
@@ -67,9 +68,11 @@ class Listeners:
         parts: Callable[[], Parts],
         *,
         local_callers: LocalCallers,
+        crowd: Crowd,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_change` is called after a listener was opened."""
+        """`on_change` is called after a listener was opened, or why one has no certificate has changed."""
+        self._crowd = crowd
         self._parts = parts
         self._on_change = on_change
         self._local_callers = local_callers
@@ -80,7 +83,8 @@ class Listeners:
         self.ports = tuple(one.port for one in listen if isinstance(one, TailnetListen))
         plain = tuple(one.port for one in listen if isinstance(one, TailnetListen) and one.tls is None)
         self.followers = Followers(watch, plain, self._open_tailnet)
-        self.tls = TlsPorts(listen, watch, self.followers.add_ports)  # its ports are opened once it has certificates
+        # Its ports are opened once it has certificates.
+        self.tls = TlsPorts(listen, watch, self.followers.add_ports, on_change)
 
     async def open_serve_sockets(self) -> None:
         """Open the unix sockets for `tailscale serve`. Raises OSError, LookupError or ValueError, each with a fix."""
@@ -126,12 +130,23 @@ class Listeners:
         def hosts() -> frozenset[str] | None:
             return None if facts.via == "serve" else self._hosts_of(facts.port)
 
-        def identify(transport: asyncio.BaseTransport) -> ConnectionIdentity:
+        def identify(transport: asyncio.BaseTransport, seat: Seat) -> ConnectionIdentity:
             if facts.via == "serve":
                 return ConnectionIdentity(facts, hop=peer_credentials(transport.get_extra_info("socket")))
-            return ConnectionIdentity(facts, transport.get_extra_info("peername")[:2])
+            return ConnectionIdentity(facts, transport.get_extra_info("peername")[:2], admits=seat.belongs_to)
 
-        return Door(self._parts, via=facts.via, allowed_hosts=hosts, identify=identify)
+        def counted_for(transport: asyncio.BaseTransport) -> str:
+            # In userspace mode it is tailscaled's address, on a serve listener many share a connection.
+            return transport.get_extra_info("peername")[0] if facts.via == "direct" else ""
+
+        return Door(
+            self._parts,
+            via=facts.via,
+            allowed_hosts=hosts,
+            identify=identify,
+            crowd=self._crowd,
+            counted_for=counted_for,
+        )
 
     def _hosts_of(self, port: int) -> frozenset[str]:
         parts = self._parts()

@@ -25,10 +25,17 @@ MAX_PEM_BYTES: Final = 1 << 20
 
 
 class TlsPorts:
-    """The TLS side of one daemon's tailnet listeners. `on_ready(ports)` is told when ports can be opened."""
+    """The TLS side of one daemon's tailnet listeners. `on_ready(ports)` is told when ports can be opened.
+
+    `on_change` is called when it has changed why there is no certificate.
+    """
 
     def __init__(
-        self, listen: Sequence[Listen], watch: TailnetWatch, on_ready: Callable[[tuple[int, ...]], None]
+        self,
+        listen: Sequence[Listen],
+        watch: TailnetWatch,
+        on_ready: Callable[[tuple[int, ...]], None],
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._listen = listen
         self._on_ready = on_ready
@@ -36,7 +43,7 @@ class TlsPorts:
         self.tailscaled_ports = tuple(one.port for one in listen if isinstance(one, TailnetListen) and one.tls is True)
         self._from_tailscaled = Presented()
         self._installed: dict[str, bytes] = {}  # chains, by domain
-        self.orders = Certificates(watch, self._install) if self.tailscaled_ports else None
+        self.orders = Certificates(watch, self._install, on_change=on_change) if self.tailscaled_ports else None
         self._watch = watch
 
     def context(self, port: int) -> ssl.SSLContext | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _GO_BUFFER_BYTES: Final = 2048  # Go's server counts what fits into its buffer, and sends the rest in chunks
 _LONGEST_HEAD: Final = 1 << 20
+_ANY_METHOD: Final = {"whois", "status"}  # the real one does not look
 _REASONS: Final = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
 
 
@@ -158,7 +159,7 @@ class LocalApiServer:
         if isinstance(fault, int):
             reply = Reply(fault, b"the backend says no\n")
         else:
-            refusal = self._refusal(method, path, headers)
+            refusal = self._refusal(method, path, name, headers)
             answer = refusal or await self._reply(endpoint, params, uid)
             if answer is None:
                 await self._watch(params, writer)
@@ -168,12 +169,12 @@ class LocalApiServer:
         await writer.drain()
         return self.keeps_alive
 
-    def _refusal(self, method: str, path: str, headers: Mapping[str, str]) -> Reply | None:
+    def _refusal(self, method: str, path: str, name: str, headers: Mapping[str, str]) -> Reply | None:
         if headers.get("host") not in {"", "local-tailscaled.sock"}:
             return Reply(403, b"invalid localapi request\n")
         if "origin" in headers or "referer" in headers:
             return Reply(403, b"invalid localapi request\n")
-        if method != "GET":
+        if method != "GET" and name not in _ANY_METHOD:
             return Reply(405, b"want GET\n")
         return None if path.startswith("/localapi/v0/") else Reply(404, b"404 page not found\n")
 

@@ -45,9 +45,8 @@ class StandInNode:
             "ID": self.id,
             "StableID": self.stable_id,
             "Name": f"{self.name}.{self.suffix}." if self.name else "",
-            "User": self.user_id,
+            "User": TAGGED_USER["ID"] if self.tags else self.user_id,
             "Key": f"nodekey:{self.id:064x}",
-            "KeyExpiry": self.key_expiry,
             "Machine": f"mkey:{self.id:064x}",
             "DiscoKey": f"discokey:{self.id:064x}",
             "Addresses": [f"{ip}/{128 if ':' in ip else 32}" for ip in self.addresses],
@@ -71,6 +70,8 @@ class StandInNode:
             "IsWireGuardOnly": self.is_wireguard_only,
         }
         node |= {name: value for name, value in flags.items() if value}
+        if self.key_expiry != NEVER:
+            node["KeyExpiry"] = self.key_expiry
         if self.is_guest:
             node["Hostinfo"]["ShareeNode"] = True
         return node | dict(self.extra)
@@ -78,12 +79,11 @@ class StandInNode:
     def profile_json(self, *, with_groups: bool) -> dict[str, Any]:
         """The `UserProfile` of WhoIs and of the bus."""
         if self.tags:
-            return {**TAGGED_USER, "ProfilePicURL": ""}
+            return dict(TAGGED_USER)
         profile: dict[str, Any] = {
             "ID": self.user_id,
             "LoginName": self.login,
             "DisplayName": self.display_name or self.login.partition("@")[0].title(),
-            "ProfilePicURL": "",
         }
         if with_groups and self.groups:
             profile["Groups"] = sorted(self.groups)

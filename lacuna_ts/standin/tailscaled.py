@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PROXYMAP_WAITS_S: Final = (0.0, 0.01, 0.02, 0.05, 0.1)
+_SAID_WITH_NULL: Final = (
+    "ErrMessage", "LoginFinished", "State", "Prefs", "NetMap", "Engine", "BrowseToURL", "DriveShares",
+)  # fmt: skip
 
 
 class _Watcher(NamedTuple):
@@ -186,7 +189,12 @@ class StandInTailscaled(LocalApiServer):
     def _announce(self, fields: dict[str, Any], *, is_wide: bool = True) -> None:
         if not self._is_narrow and is_wide and "State" not in fields:
             fields = {"NetMap": {"Padding": "x" * self.net_map_bytes}}  # before 1.100, every change was all of it
-        self.send_on_bus(json.dumps({"Version": self.version, **fields}).encode())
+        self.send_on_bus(self._notice(fields))
+
+    def _notice(self, fields: Mapping[str, Any]) -> bytes:
+        """A message. Of what is not in it, the real one says some things with null and others not at all."""
+        silent = dict.fromkeys(_SAID_WITH_NULL)
+        return json.dumps({"Version": self.version, **silent, **fields}, separators=(",", ":")).encode()
 
     async def _watch(self, params: Mapping[str, str], writer: asyncio.StreamWriter) -> None:
         watcher = _Watcher(int(params.get("mask", "0")), asyncio.Queue())
@@ -194,8 +202,8 @@ class StandInTailscaled(LocalApiServer):
         try:
             writer.write(self._head(200, "application/json", b"Transfer-Encoding: chunked\r\n"))
             if watcher.mask & 2:
-                first = {"Version": self.version, "SessionID": "stand-in", "State": STATES.index(self.state)}
-                watcher.queue.put_nowait(json.dumps(first).encode() + b"\n")
+                first = {"SessionID": "69867da05740ea70", "State": STATES.index(self.state)}
+                watcher.queue.put_nowait(self._notice(first) + b"\n")
             while (line := await watcher.queue.get()) is not None:
                 writer.write(b"%x\r\n%b\r\n" % (len(line), line))
                 await writer.drain()
@@ -224,7 +232,7 @@ class StandInTailscaled(LocalApiServer):
                 peers = {} if params.get("peers") == "false" else {"Peer": self._peers_json()}
                 return Reply(200, _json(self.status_json() | peers), "application/json")
             case "serve-config", "", "":
-                return Reply(200, _json(self.serve_config), "application/json")
+                return Reply(200, json.dumps(self.serve_config, separators=(",", ":")).encode(), "application/json")
             case "cert", "/", domain:
                 if uid not in self.cert_uids:
                     return Reply(403, b"cert access denied\n")
@@ -242,16 +250,18 @@ class StandInTailscaled(LocalApiServer):
         """The answer to `status?peers=false`."""
         own = self.own
         dns_name = f"{own.name}.{self.suffix}."
+        profile = own.profile_json(with_groups=False)
         node = {
             "ID": own.stable_id,
             "DNSName": dns_name,
             "HostName": own.name,
-            "UserID": own.user_id,
+            "UserID": profile["ID"],
             "TailscaleIPs": list(own.addresses),
             "Online": self.state == "Running",
-            "Expired": own.is_expired,
             "CapMap": {"service-host": [self.services]} if self.services else {},
         }
+        if own.is_expired:
+            node["Expired"] = True
         if own.tags:
             node["Tags"] = list(own.tags)
         if own.key_expiry != NEVER:
@@ -265,12 +275,12 @@ class StandInTailscaled(LocalApiServer):
             "AuthURL": "",
             "TailscaleIPs": list(own.addresses) if has_net_map else None,
             "Self": node,
-            "Health": self.health or None,
+            "Health": self.health,
             "MagicDNSSuffix": self.suffix,
             "CurrentTailnet": {"Name": "example.com", "MagicDNSSuffix": self.suffix, "MagicDNSEnabled": True},
             "CertDomains": self.cert_domains or None,
             "Peer": None,
-            "User": {str(own.user_id): {"ID": own.user_id, "LoginName": own.login, "DisplayName": own.display_name}},
+            "User": {str(profile["ID"]): profile},
         }
 
     def _peers_json(self) -> dict[str, Any]:
@@ -303,10 +313,10 @@ class StandInTailscaled(LocalApiServer):
                 if node is not None:
                     break
         if node is None or self.state in {"NoState", "NeedsLogin"}:
-            return Reply(404, f"no match for {asked}\n".encode())
+            return Reply(404, b"no match for IP:port\n")
         service = params.get("svc_name", "") if abilities.whois_destination else ""
         if service and not service.startswith("svc:"):
-            return Reply(400, b"invalid 'svc_name' parameter\n")
+            return Reply(400, b"invalid svc_name\n")
         own_ip = params.get("dst_ip", "") if abilities.whois_destination else ""
         answer = {
             "Node": node.node_json(),

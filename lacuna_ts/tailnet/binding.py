@@ -32,6 +32,7 @@ _SIOCGIFCONF: Final = 0x8912
 _IFREQ_BYTES: Final = 40 if sys.maxsize > 2**32 else 32
 _IFCONF: Final = struct.Struct("iP")
 _SO_BINDTODEVICE: Final = getattr(socket, "SO_BINDTODEVICE", 25)
+_SO_BINDTOIFINDEX: Final = 62  # Linux 5.0
 _LONGEST_PATH: Final = 100 if sys.platform == "darwin" else 104  # sun_path holds 104 and 108, with an end mark
 
 
@@ -69,6 +70,27 @@ def device_of(ip: str) -> str | None:
         return None
     with contextlib.suppress(OSError):
         return _device_of_v6(ip) if ":" in ip else _device_of_v4(ip)
+    return None
+
+
+def tie_of(sock: socket.socket) -> int:
+    """The index of the device that a socket is tied to; 0 when it is tied to none or the system cannot tell.
+
+    A socket is tied to one device for good: another that is made later under the same name has another index.
+    """
+    if not sys.platform.startswith("linux"):
+        return 0
+    with contextlib.suppress(OSError):
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX)
+    return 0
+
+
+def device_index(ip: str) -> int | None:
+    """The index of the network device that holds `ip` (canonical) now. None when none does."""
+    device = device_of(ip)
+    if device is not None:
+        with contextlib.suppress(OSError):  # it went between the two questions
+            return socket.if_nametoindex(device)
     return None
 
 

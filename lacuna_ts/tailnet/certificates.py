@@ -47,7 +47,10 @@ class Certificates:
         install: Callable[[str, bytes, bytes], None],
         *,
         renew_every_s: float = RENEW_EVERY_S,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_change` is called when `problems` has changed."""
+        self._on_change = on_change
         self._watch = watch
         self._install = install
         self._renew_every_s = renew_every_s
@@ -73,7 +76,10 @@ class Certificates:
         try:
             while True:
                 self._again.clear()
+                before = self.problems
                 due = await self.round()
+                if self.problems != before:
+                    self._on_change()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(due if math.isfinite(due) else None):
                         await self._again.wait()

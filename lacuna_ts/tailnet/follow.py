@@ -3,6 +3,9 @@
 Addresses come late (tailscaled is ready before they can be bound), change (another tailnet, an edit by the admin), or
 vanish. New ones are opened before old ones are closed. While tailscaled is away or the node is not up, everything
 stays as it is: requests are answered with 503 then, which is better than a refused connection.
+
+A tailscaled that restarts makes its tunnel device anew. A listener that is tied to the old device hears nothing any
+more, so it is replaced; the kernel says nothing of it, so now and then we look.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from lacuna_ts.tailnet.addresses import host_text
-from lacuna_ts.tailnet.binding import tailnet_socket
+from lacuna_ts.tailnet.binding import device_index, tailnet_socket, tie_of
 from lacuna_ts.tailnet.peer import LOOPBACK
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("lacuna_ts.tailnet")
 
 BIND_AGAIN_S: Final = 0.25
+LOOK_AGAIN_S: Final = 5.0  # whether the devices that our listeners are tied to are still there
+_NO_DEVICE: Final = "its network device is gone"
 _MAY_NOT: Final = (
     "this user may not listen there; allow it (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE, as in the unit that "
     "is shipped) or choose a port from 1024 on, with `listen` in the file or with --port"
@@ -65,6 +70,7 @@ class Followers:
         self._ports = ports
         self._open = open_listener
         self._listeners: dict[tuple[str, int], Listener] = {}
+        self._ties: dict[tuple[str, int], int] = {}  # what `tie_of` said about each listener's socket
         self._problems: dict[tuple[str, int], str] = {}
         self._changed = asyncio.Event()
 
@@ -86,14 +92,14 @@ class Followers:
             self._changed.set()
 
     async def run(self) -> None:
-        """Follow for ever. Raises OSError for a port that is taken or not ours to have while nothing is open yet."""
+        """Follow for ever. Raises OSError for a port that is taken or not ours to have while nothing was open yet."""
         unsubscribe = self._watch.subscribe(lambda _: self._changed.set())
         try:
             while True:
                 self._changed.clear()
                 await self.follow_once()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(BIND_AGAIN_S if self._problems else None):
+                    async with asyncio.timeout(BIND_AGAIN_S if self._problems else LOOK_AGAIN_S):
                         await self._changed.wait()
         finally:
             unsubscribe()
@@ -106,6 +112,8 @@ class Followers:
             return
         wanted = {(ip, port) for ip in addresses for port in self._ports}
         self._problems = {where: text for where, text in self._problems.items() if where in wanted}
+        for where in sorted(wanted & self._listeners.keys()):
+            await self._end_deaf(where)
         for where in sorted(wanted - self._listeners.keys()):
             await self._open_one(*where)
         for where in self._listeners.keys() - wanted:
@@ -117,19 +125,37 @@ class Followers:
         while self._listeners:
             await self._listeners.popitem()[1].close()
 
+    async def _end_deaf(self, where: tuple[str, int]) -> None:
+        """Close a listener whose device was replaced; it has to go first, since both would have the same address."""
+        tie = self._ties[where]
+        if not tie:
+            return
+        index = device_index(where[0])
+        if index is None:
+            self._tell(where, _NO_DEVICE)
+            return
+        self._problems.pop(where, None)
+        if index != tie:
+            _log.info("the network device of %s was made anew", host_text(where[0]))
+            await self._listeners.pop(where).close()
+
+    def _tell(self, where: tuple[str, int], why: str) -> None:
+        text = f"cannot listen on {host_text(where[0])}:{where[1]}: {why}"
+        if self._problems.get(where) != text:
+            self._problems[where] = text
+            _log.warning("%s; trying again", text)
+
     async def _open_one(self, ip: str, port: int) -> None:
         where = (ip, port)
         try:
             sock = tailnet_socket(ip, port)
         except OSError as problem:
-            if problem.errno in _WHAT_TO_DO and not self._listeners:
+            if problem.errno in _WHAT_TO_DO and not self._ties:  # later it may pass, and is no reason to end
                 what = f"{host_text(ip)}:{port}: {_WHAT_TO_DO[problem.errno]}"
                 raise OSError(problem.errno, what) from problem
-            text = f"cannot listen on {host_text(ip)}:{port}: {problem.strerror or problem}"
-            if self._problems.get(where) != text:
-                self._problems[where] = text
-                _log.warning("%s; trying again", text)
+            self._tell(where, problem.strerror or str(problem))
             return
         self._problems.pop(where, None)
+        self._ties[where] = tie_of(sock)
         self._listeners[where] = await self._open(sock, ip, port)
         _log.info("listening on %s:%d", host_text(ip), port)

@@ -43,6 +43,12 @@ SELF_SOURCE: Final = Refusal(
 ANOTHER_NODE: Final = Refusal(
     "unknown_peer", "Your address belongs to another node than when this connection began. Connect again."
 )
+TOO_MANY: Final = Refusal(
+    "overloaded",
+    "Your node has more connections to this gateway than it may. Use fewer; `tailnet.connections_per_node` in the "
+    "gateway's file says how many.",
+    1.0,
+)
 NOT_TAILSCALED: Final = Refusal(
     "unknown_peer", "Only `tailscale serve` may use this socket. Connect through Tailscale."
 )
@@ -193,12 +199,23 @@ class ConnectionIdentity:
     other, so nothing about them is kept; what is kept is whether its other end is tailscaled.
     """
 
-    __slots__ = ("_facts", "_hop", "_peer", "_pinned", "_proven_by", "_source", "is_broken", "is_local_process")
+    __slots__ = (
+        "_admits", "_facts", "_hop", "_peer", "_pinned", "_proven_by", "_source", "is_broken", "is_local_process",
+    )  # fmt: skip
 
     def __init__(
-        self, facts: ListenerFacts, source: tuple[str, int] = ("", 0), *, hop: Credentials | None = None
+        self,
+        facts: ListenerFacts,
+        source: tuple[str, int] = ("", 0),
+        *,
+        hop: Credentials | None = None,
+        admits: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`source` is the kernel's peer address (not used for serve), `hop` the peer credentials of a serve socket."""
+        """`source` is the kernel's peer address (not used for serve), `hop` the peer credentials of a serve socket.
+
+        `admits` is asked with the StableID once a userspace connection's node is known: may it have one more?
+        """
+        self._admits = admits
         self._facts = facts
         self._source = source
         self._hop = hop
@@ -283,8 +300,11 @@ class ConnectionIdentity:
                 self.is_local_process = True
                 found = peers.NOT_MAPPED
             else:
-                found = locate_behind_userspace(caller.node.addresses)
                 self._pinned = caller.node.stable_id
+                found = locate_behind_userspace(caller.node.addresses)
+                if not self._admits(self._pinned):
+                    self.is_broken = True
+                    found = TOO_MANY
         self._peer = found
         return found
 

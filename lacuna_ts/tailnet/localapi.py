@@ -22,7 +22,7 @@ import msgspec
 from lacuna_ts.errors import IdentityUnavailable, UnknownPeer
 from lacuna_ts.tailnet.abilities import Abilities, abilities_of
 from lacuna_ts.tailnet.credentials import Credentials, peer_credentials
-from lacuna_ts.tailnet.notify import Notify, Status, address_in, read_notify, read_status
+from lacuna_ts.tailnet.notify import Notify, Status, address_in, addresses_in, read_notify, read_status
 from lacuna_ts.tailnet.wire import Answer, LineStream, Wire, WireError, request_bytes
 from lacuna_ts.terms import printable
 
@@ -117,6 +117,10 @@ class LocalApi:
         Raises IdentityUnavailable.
         """
         return address_in(await self._body("/localapi/v0/status", STATUS_TIMEOUT_S, MAX_LINE_BYTES), name)
+
+    async def peer_addresses(self) -> tuple[str, ...]:
+        """An address of each peer. Lists the whole tailnet: not for the hot path. Raises IdentityUnavailable."""
+        return addresses_in(await self._body("/localapi/v0/status", STATUS_TIMEOUT_S, MAX_LINE_BYTES))
 
     async def whois(
         self, addr: str, *, proto: str | None = None, dst_ip: str | None = None, svc_name: str | None = None

@@ -35,6 +35,7 @@ class Tailnet(msgspec.Struct, rename="pascal"):
 
     name: str = ""
     magic_dns_suffix: str = msgspec.field(name="MagicDNSSuffix", default="")
+    magic_dns_enabled: bool = msgspec.field(name="MagicDNSEnabled", default=True)
 
 
 class Profile(msgspec.Struct, rename="pascal"):
@@ -153,6 +154,16 @@ def address_in(body: bytes, name: str) -> str | None:
         if wanted in {full, full.partition(".")[0]} and peer.tailscale_ips:
             return peer.tailscale_ips[0]
     return None
+
+
+def addresses_in(body: bytes) -> tuple[str, ...]:
+    """The first address of each peer in a status with peers. Raises IdentityUnavailable when it is no status."""
+    try:
+        peers = _read_peers(body).peer or {}
+    except (ValueError, RecursionError) as problem:
+        msg = "tailscaled's status could not be read."
+        raise IdentityUnavailable(msg) from problem
+    return tuple(peer.tailscale_ips[0] for peer in peers.values() if peer.tailscale_ips)
 
 
 def read_notify(line: bytes) -> Notify:

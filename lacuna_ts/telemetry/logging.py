@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
+from lacuna_ts.telemetry.tally import Allowance, Tally
 from lacuna_ts.terms import printable
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ MOST_FIELDS: Final = 32
 _NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
 _MILLISECONDS: Final = tuple(f".{n:03d}Z" for n in range(1000))
 GATHER_S: Final = 0.01  # a write for each line costs a request more than the line does
+_STRANGERS: Final = 100  # lines about refused exchanges whose caller is not known; and one a second in the long run
 _MOST_PENDING: Final = 1_000  # lines written at once at the latest: a callback that logs in a loop must not grow memory
 
 
@@ -101,19 +103,27 @@ class Log:
         self._encode = msgspec.json.Encoder().encode
         self._pending: list[bytes] = []
         self._flushes_on: asyncio.AbstractEventLoop | None = None  # the loop that was told to flush
+        self._strangers = Allowance(_STRANGERS, 1.0, now)
+        self._left_out = Tally(lambda count: self.event("warn", "refused strangers were left out", count=count))
         self._second = -1
         self._second_text = ""
 
     # --- what can be said --------------------------------------------------------------------------------------
 
     def exchange(self, exchange: Exchange) -> None:
-        """Write the line of a closed exchange. Our own failures are errors, the provider's are warnings."""
+        """Write the line of a closed exchange. Our own failures are errors, the provider's are warnings.
+
+        Of requests refused before it was known who sends them there may be any number: they are counted then.
+        """
         number, level = 20, "info"
         if exchange.outcome == "internal":
             number, level = 40, "error"
         elif exchange.outcome in {"upstream_failed", "timed_out"}:
             number, level = 30, "warn"
         if number < self.level:
+            return
+        if exchange.caller is None and exchange.refusal and number < LEVELS["error"] and not self._strangers.take():
+            self._left_out.add()
             return
         line = _line_of(exchange, self._time(exchange.started_at + exchange.total_s), level)
         try:

@@ -87,7 +87,7 @@ def failure_of(error: BaseException, *, is_before_answer: bool, is_unsent: bool 
         message,
         kind=kind,
         code=code,
-        detail=f"{type(error).__name__}: {_without_quotation(str(error))}",
+        detail=f"{type(judged).__name__}: {_without_quotation(str(judged))}",
         is_before_answer=is_before_answer,
         is_unsent=is_unsent or kind in ("connect", "tls"),
     )

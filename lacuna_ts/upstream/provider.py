@@ -51,7 +51,9 @@ class UpstreamProvider:
     add_headers: Sequence[tuple[str, str]] = ()  # configured: sent beside what is there
     forward_headers: Sequence[str] = ()  # globs of caller's headers that may go up beyond the dialect's own
     patience: Patience = field(default_factory=Patience)
+    path_prefix: str | None = None  # what stands for the `/v1` of a path; None: what the base URL says
     proxy: str | None = None  # an HTTP proxy that leads to it (a node without a tun device reaches the tailnet so)
+    only_tailnet: bool = False  # no address outside the tailnet is dialled
     _rules: dict[tuple[str, ...], HeaderRules] = field(default_factory=dict, init=False, repr=False)
 
     def request(
@@ -76,7 +78,7 @@ class UpstreamProvider:
             )
         return OutgoingRequest(
             method=method,
-            url=upstream_url(self.base_url, path, query),
+            url=upstream_url(self.base_url, path, query, self.path_prefix),
             headers=rules.outgoing(sent, self.authorizer),
             body=body,
             connect_s=self.patience.connect_s,
@@ -84,4 +86,5 @@ class UpstreamProvider:
             idle_s=self.patience.idle_s,
             total_s=self.patience.total_s,
             proxy=self.proxy,
+            only_tailnet=self.only_tailnet,
         )

@@ -37,16 +37,22 @@ _JSON: Final = CIMultiDict({"Content-Type": "application/json"})  # where neithe
 
 
 class AiohttpUpstream:
-    """Sends through one aiohttp session (`session.open_session`), which it closes."""
+    """Sends through two aiohttp sessions (`session.open_session`), which it closes.
 
-    def __init__(self, session: Session) -> None:
+    One dials any address that a provider may have, the other the tailnet's only.
+    """
+
+    def __init__(self, session: Session, tailnet_session: Session | None = None) -> None:
         self._session = session
+        self._tailnet_session = tailnet_session or session
         self._direct = DirectClient(session)
+        self._tailnet_direct = DirectClient(self._tailnet_session)
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
 
     async def close(self) -> None:
         """Close every connection."""
         await self._session.close()
+        await self._tailnet_session.close()
 
     async def send(self, request: OutgoingRequest) -> UpstreamResponse:
         """Send and wait for the head of the answer. Raises UpstreamError; breaks off when cancelled."""
@@ -56,7 +62,8 @@ class AiohttpUpstream:
         response: DirectAnswer | aiohttp.ClientResponse
         try:
             if request.proxy is None:
-                response = await self._direct.send(request, patience)
+                direct = self._tailnet_direct if request.only_tailnet else self._direct
+                response = await direct.send(request, patience)
             else:
                 async with asyncio.timeout(patience):
                     response = await self._send_through(request.proxy, request)

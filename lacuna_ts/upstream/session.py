@@ -7,7 +7,7 @@ credentials from the environment, no proxies that the environment names, and (in
 from __future__ import annotations
 
 import socket
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ import aiohttp
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from aiohappyeyeballs import AddrInfoType
 
@@ -46,11 +46,12 @@ class ForbiddenAddress(OSError):
     """The name or literal leads to an address that no provider has."""
 
 
-def open_session(*, ssl_context: ssl.SSLContext | None = None) -> Session:
+def open_session(*, ssl_context: ssl.SSLContext | None = None, only: Callable[[str], bool] | None = None) -> Session:
     """A session fit for holding other people's keys. Must be called with a running loop; the caller closes it.
 
     Without `ssl_context` the default one is used, which aiohttp builds once on import: certificates and host names
-    are verified against the system's authorities, or those that SSL_CERT_FILE names.
+    are verified against the system's authorities, or those that SSL_CERT_FILE names. `only` says of an address whether
+    it may be dialled; link-local and metadata addresses never are.
     """
     connector = aiohttp.TCPConnector(
         limit=0,  # the default of 100 would make the 101st stream wait in silence; the gateway has its own limit
@@ -58,7 +59,7 @@ def open_session(*, ssl_context: ssl.SSLContext | None = None) -> Session:
         resolver=aiohttp.ThreadedResolver(),  # the system's: MagicDNS names are known to nobody else
         ttl_dns_cache=_DNS_TTL_S,
         keepalive_timeout=KEEPALIVE_S,
-        socket_factory=guarded_socket,
+        socket_factory=partial(guarded_socket, only=only),
     )
     return Session(
         connector=connector,
@@ -73,7 +74,7 @@ def open_session(*, ssl_context: ssl.SSLContext | None = None) -> Session:
     )
 
 
-def guarded_socket(address: AddrInfoType) -> socket.socket:
+def guarded_socket(address: AddrInfoType, only: Callable[[str], bool] | None = None) -> socket.socket:
     """A socket for an address that is about to be dialled. Raises ForbiddenAddress (an OSError).
 
     Here and not when the file is read: a name may lead elsewhere tomorrow.
@@ -81,6 +82,8 @@ def guarded_socket(address: AddrInfoType) -> socket.socket:
     family, kind, protocol, _, peer = address
     if is_forbidden(str(peer[0])):
         raise ForbiddenAddress(f"{peer[0]} is a link-local or metadata address")
+    if only is not None and not only(str(peer[0])):
+        raise ForbiddenAddress(f"{peer[0]} is no address of the tailnet")
     return socket.socket(family=family, type=kind, proto=protocol)
 
 

@@ -7,6 +7,7 @@ compared with the base once more, because the parser, not this file, decides whe
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -29,7 +30,8 @@ _CREDENTIAL_PREFIXES: Final = ("xamz", "xgoogcredential", "xgoogsignature", "aws
 _PATH_CHARACTERS: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@/%")
 _QUERY_CHARACTERS: Final = _PATH_CHARACTERS | frozenset("?;[]|")
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
-_DOUBLED: Final = "/v1"  # written at the end of a base URL by habit, and at the start of every path
+_VERSION: Final = re.compile(r"/v[0-9][a-z0-9]*\Z")  # the last segment of a base URL: "/v1", "/v4", "/v1beta"
+_CUSTOMARY: Final = "/v1"  # what every path of ours begins with, and any server's own version stands for
 
 
 class _Base(NamedTuple):
@@ -38,26 +40,27 @@ class _Base(NamedTuple):
     url: URL
 
 
-def upstream_url(base: str, path: str, query: str = "") -> str:
+def upstream_url(base: str, path: str, query: str = "", prefix: str | None = None) -> str:
     """The URL to send to: the base URL with `path` and `query` behind it, kept as they were written.
 
     `path` is raw (still percent-encoded) and starts with one slash; `query` comes without its question mark. A base
-    path is always kept; `/v1` at its end and at the start of `path` counts once. Credentials in the query are left out.
+    path is always kept. A version at its end (`/v1`, `/v4`, `/v1beta`) stands for the `/v1` at the start of `path`,
+    and counts once when `path` starts with the same; with `prefix`, that stands for the `/v1` instead. Credentials in
+    the query are left out.
 
     Raises BadRequest when the path or the query could mean anything else than what was judged, and ValueError when
     the base is not an http(s) URL with a host and nothing but a path behind it.
     """
-    return _upstream_url(base, path, without_credentials(query) if query else "")
+    return _upstream_url(base, path, without_credentials(query) if query else "", prefix)
 
 
 @lru_cache(maxsize=512)  # paths are few as long as callers behave; who does not pays for the check each time
-def _upstream_url(base: str, path: str, query: str) -> str:
+def _upstream_url(base: str, path: str, query: str, prefix: str | None) -> str:
     origin, base_path, expected = _read_base(base)
     _check_path(path)
+    path = _versioned(base_path, path, prefix)
     if query and not _QUERY_CHARACTERS.issuperset(query):
         raise BadRequest("The query holds characters that must be percent-encoded.")
-    if base_path.endswith(_DOUBLED) and path.startswith(_DOUBLED + "/"):
-        base_path = base_path[: -len(_DOUBLED)]
     text = f"{origin}{base_path}{path}?{query}" if query else f"{origin}{base_path}{path}"
     url = URL(text, encoded=True)
     if (url.scheme, url.raw_host, url.port, url.user, url.password, url.fragment) != (
@@ -65,6 +68,19 @@ def _upstream_url(base: str, path: str, query: str) -> str:
     ) or not url.raw_path.startswith(base_path + "/"):  # fmt: skip
         raise BadRequest("The path leads to another place than the provider's.")
     return text
+
+
+def _versioned(base_path: str, path: str, prefix: str | None) -> str:
+    """`path` as it stands behind `base_path`: with one version, and that is the provider's."""
+    if prefix is not None:
+        return prefix + path.removeprefix(_CUSTOMARY) if path.startswith(_CUSTOMARY + "/") else path
+    version = _VERSION.search(base_path)
+    if version is None:
+        return path
+    for said in (version[0], _CUSTOMARY):
+        if path.startswith(said + "/"):
+            return path[len(said) :]
+    return path
 
 
 @lru_cache(maxsize=256)

@@ -28,6 +28,7 @@ class OutgoingRequest:
     idle_s: float | None = None  # between two pieces of the answer, only while one is waited for
     total_s: float | None = None  # from sending until the last piece
     proxy: str | None = None  # URL of an HTTP proxy to go through
+    only_tailnet: bool = False  # dial no address outside the tailnet; what a proxy dials is the proxy's business
 
 
 class UpstreamFailure(UpstreamError):

@@ -15,6 +15,7 @@ import anthropic
 import pytest
 from fakes.house import KEY, House, free_port
 from fakes.readings import scraped, tokens
+from fakes.tap import Tap
 
 from lacuna_ts.testing import Script
 
@@ -26,44 +27,6 @@ pytestmark = [pytest.mark.agents, pytest.mark.timeout(90)]
 ALICE, MODEL, ANSWER = "100.64.0.7", "claude-sonnet-5", "Hello from behind the gateway."
 KEYLESS = [{"ANTHROPIC_AUTH_TOKEN": "-"}, {"ANTHROPIC_API_KEY": "-"}]
 ENDS_WITHIN_S = 60.0
-
-
-class Tap:
-    """Passes bytes between Claude Code and the gateway, and remembers what each side said first on every request."""
-
-    def __init__(self, port: int, gateway: int) -> None:
-        self.port = port
-        self._gateway = gateway
-        self.said = b""
-        self.answered = b""
-
-    @property
-    def requests(self) -> list[str]:
-        """The request lines, in order."""
-        return [line for line in _lines(self.said) if line.endswith(" HTTP/1.1")]
-
-    @property
-    def statuses(self) -> list[int]:
-        """The answers' statuses, in order."""
-        return [int(line.split()[1]) for line in _lines(self.answered) if line.startswith("HTTP/1.1 ")]
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take one connection."""
-        theirs, ours = await asyncio.open_connection("127.0.0.1", self._gateway)
-
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, name: str) -> None:
-            with contextlib.suppress(ConnectionError):
-                while data := await source.read(65536):
-                    setattr(self, name, getattr(self, name) + data)
-                    sink.write(data)
-                    await sink.drain()
-            sink.close()
-
-        await asyncio.gather(pump(reader, ours, "said"), pump(theirs, writer, "answered"))
-
-
-def _lines(data: bytes) -> list[str]:
-    return data.decode("latin-1").split("\r\n")
 
 
 @contextlib.asynccontextmanager

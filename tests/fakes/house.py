@@ -154,6 +154,14 @@ class House:
                 ended.cancel()
                 self.notices.append(receiving.result().decode())
 
+    def told(self) -> list[str]:
+        """What systemd was told since somebody last asked."""
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                found.append(self._notify.recv(65536).decode())
+        return found
+
     async def stop(self, number: int = signal.SIGTERM) -> int | None:
         """Send a signal and wait for the end. Returns the exit code."""
         process, self.process = self.process, None

@@ -49,11 +49,19 @@ class Network:
                     self.inside(short, "sysctl", "-qw", f"net.ipv6.conf.{scope}.disable_ipv6=0")
             except AssertionError:
                 self.has_v6 = False
+        self.make_tunnel()
+        self._join("lan0", "lan", "192.168.77.1/24", "192.168.77.2/24", None)
+        self.inside("lan", "ip", "route", "add", "100.64.0.0/10", "via", "192.168.77.1")
+
+    def make_tunnel(self) -> None:
+        """The tunnel device, at both ends."""
         self._join(
             "tailscale0", "peer", "100.64.0.1/10", "100.64.0.7/10", ("fd7a:115c:a1e0::1/48", "fd7a:115c:a1e0::7/48")
         )
-        self._join("lan0", "lan", "192.168.77.1/24", "192.168.77.2/24", None)
-        self.inside("lan", "ip", "route", "add", "100.64.0.0/10", "via", "192.168.77.1")
+
+    def end_tunnel(self) -> None:
+        """Take the tunnel device away, as the end of tailscaled does."""
+        self.inside("gw", "ip", "link", "del", "tailscale0")
 
     def _join(self, device: str, other: str, ours: str, theirs: str, v6: tuple[str, str] | None) -> None:
         gw, far = self.name("gw"), self.name(other)

@@ -9,15 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes.house import GRANTS, KEY, House
 from fakes.network import Network, made_network
+from fakes.provider_inside import ProviderInside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,8 +25,6 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-PROVIDER = Path(__file__).with_name("provider_in_namespace.py")
 GATEWAY, GATEWAY_6, PEER, PEER_6, STRANGER = (
     "100.64.0.1",
     "fd7a:115c:a1e0::1",
@@ -43,33 +39,6 @@ FORGED = [
     "Tailscale-User-Login: alice@example.com", "X-Webauth-User: alice@example.com", "Remote-User: alice@example.com",
     "X-Lacuna-User: alice@example.com", 'X-Aperture-Capabilities: {"flare.io/cap/lacuna/grants": [{}]}',
 ]  # fmt: skip
-
-
-class Provider:
-    """The stand-in provider, inside the gateway's namespace."""
-
-    def __init__(self, network: Network) -> None:
-        self._prefix = network.prefix_of("gw")
-        self._process: asyncio.subprocess.Process | None = None
-        self.url = ""
-
-    async def start(self) -> None:
-        """Start it and learn where it is."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._prefix, sys.executable, str(PROVIDER), env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        self.url = (await self._process.stdout.readline()).decode().strip()
-
-    async def heads(self) -> list[str]:
-        """The heads of all requests that it was sent."""
-        self._process.stdin.write(b"?\n")
-        return json.loads(await self._process.stdout.readline())
-
-    async def stop(self) -> None:
-        """End it."""
-        self._process.stdin.close()
-        await self._process.wait()
 
 
 class Scene:
@@ -125,7 +94,7 @@ async def scene(network: Network, **config: Any) -> AsyncIterator[Scene]:
         "compatibility": {"openai_chat": True},
     }
     config = {"listen": [{"tailnet": 80}], "providers": {"openai": provider}} | config
-    house = House(config, provider=Provider(network), tun=True, runs_in=network.prefix_of("gw"))
+    house = House(config, provider=ProviderInside(network.prefix_of("gw")), tun=True, runs_in=network.prefix_of("gw"))
     if not network.has_v6:
         house.tailscaled.move(house.tailscaled.own, GATEWAY)
     house.tailscaled.add_node(PEER, PEER_6, login="alice@example.com", caps={GRANTS: [{}]})
@@ -192,6 +161,36 @@ def test_forged_headers_are_not_believed(network):
             assert [line["login"] for line in here.house.exchanges() if line["outcome"] == "completed"] == [
                 "alice@example.com"
             ]
+
+    asyncio.run(scenario())
+
+
+HOLDING = """
+import socket, sys
+held = [socket.create_connection((sys.argv[1], 80)) for _ in range(int(sys.argv[2]))]
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_address_gets_so_many_connections(network):
+    """Counted from the connection on, before a byte is sent: `overloaded` beyond the bound, and others are served."""
+
+    async def scenario() -> None:
+        async with scene(network, tailnet={"connections_per_node": 3}) as here:
+            here.house.tailscaled.add_node("100.64.0.8", login="bob@example.com", caps={GRANTS: [{}]})
+            network.inside("peer", "ip", "addr", "add", "100.64.0.8/32", "dev", "tailscale0")
+            holding = await asyncio.create_subprocess_exec(
+                *network.prefix_of("peer"), sys.executable, "-c", HOLDING, GATEWAY, "3",
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert await holding.stdout.readline() == b"held\n"
+            assert await here.chat("peer", GATEWAY, "--interface", PEER) == (503, "overloaded")
+            assert await here.chat("peer", GATEWAY, "--interface", "100.64.0.8") == (200, "")
+            holding.stdin.close()
+            await holding.wait()
+            await here.becomes((200, ""), "peer", GATEWAY)
+            assert here.house.log_text().count("turned away") == 1
 
     asyncio.run(scenario())
 
@@ -265,5 +264,25 @@ def test_tailscaled_restarts(network):
                     await asyncio.sleep(0.05)
             assert await here.house.stop() == 0
             assert "Traceback" not in here.house.log_text()
+
+    asyncio.run(scenario())
+
+
+def test_tailscaled_makes_its_device_anew(network):
+    """A restarted tailscaled has a new tunnel device of the same name: callers are served over it, by both families."""
+
+    async def scenario() -> None:
+        async with scene(network) as here:
+            ways = [GATEWAY, GATEWAY_6] if network.has_v6 else [GATEWAY]
+            for way in ways:
+                assert await here.chat("peer", way) == (200, "")
+            await here.house.tailscaled.stop()
+            network.end_tunnel()
+            await here.house.tailscaled.start()
+            await asyncio.sleep(0.6)  # tailscaled says that it runs before its device has the address
+            network.make_tunnel()
+            for way in ways:
+                await here.becomes((200, ""), "peer", way, within_s=5)
+            assert await here.chat("gw", GATEWAY) == (403, "self_source")
 
     asyncio.run(scenario())

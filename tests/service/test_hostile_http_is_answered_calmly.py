@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import re
+import time
 
 import pytest
 from fakes.house import House
@@ -34,6 +35,7 @@ def get(target: bytes, *lines: bytes, method: bytes = b"GET", version: bytes = b
 CL = b"Content-Length: " + SIZE
 TE = b"Transfer-Encoding: "
 GOOD = post(CL, body=BODY)
+LAST = post(CL, b"Connection: close", body=BODY)
 
 # what is sent, and the statuses of all that comes back for it; () when nothing comes and the connection waits or ends
 VECTORS: dict[str, tuple[bytes, tuple[int, ...]]] = {
@@ -132,7 +134,7 @@ VECTORS: dict[str, tuple[bytes, tuple[int, ...]]] = {
     "a list of codings": (post(b"Content-Encoding: gzip, gzip", CL, body=BODY), (415,)),
     "a coding that is none": (post(b"Content-Encoding: bogus", CL, body=BODY), (415,)),
     "an expectation": (post(b"Expect: 100-continue", CL, body=BODY), (100, 200)),
-    "an expectation nobody has": (post(b"Expect: 200-ok", CL, body=BODY), (100, 200)),
+    "an expectation nobody has": (post(b"Expect: 200-ok", CL, body=BODY), (400,)),
     "200 headers": (post(*(b"X-%d: y" % n for n in range(200)), CL, body=BODY), (400,)),
     "a long value": (post(b"X-A: " + b"y" * 20_000, CL, body=BODY), (400,)),
     "a long name": (post(b"X" * 20_000 + b": y", CL, body=BODY), (400,)),
@@ -160,8 +162,8 @@ def statuses(raw: bytes) -> tuple[int, ...]:
     return tuple(int(status) for _, status in _STATUS.findall(raw))
 
 
-def check_the_log(house: House, *, connections: int) -> None:
-    """No traceback, no line of an endless length, at most one line for each exchange and a few about the rest."""
+def check_the_log(house: House) -> None:
+    """No traceback, no endless line; one line for each exchange of a known caller, and 200 about all the rest."""
     text = house.log_text()
     assert "Traceback" not in text
     assert "our bug" not in text
@@ -169,7 +171,7 @@ def check_the_log(house: House, *, connections: int) -> None:
     assert all(len(line) < 4096 and line.isprintable() for line in lines)
     told = [json.loads(line) for line in lines]
     assert all(line["outcome"] != "internal" for line in told if "outcome" in line)
-    assert len([line for line in told if "outcome" not in line]) < 40 + connections // 100
+    assert len([line for line in told if not line.get("login")]) <= 200
 
 
 async def meet(house: House) -> None:
@@ -196,7 +198,7 @@ def test_vectors() -> None:
             assert all(request.json()["model"] == "gpt-5" for request in house.provider.requests)
             served = [line for line in house.exchanges() if line.get("upstream_status")]
             assert len(served) == len(house.provider.requests)
-            check_the_log(house, connections=len(VECTORS))
+            check_the_log(house)
             alive = await everything(house.port, GOOD, within_s=QUIET_S)
             assert statuses(alive) == (200,)
 
@@ -226,7 +228,7 @@ def test_refusals_repeat_nothing() -> None:
                 assert b"python" not in answer.lower()
                 assert b"aiohttp" not in answer.lower()
             assert mark.decode() not in house.log_text()
-            check_the_log(house, connections=len(raws))
+            check_the_log(house)
 
     asyncio.run(scenario())
 
@@ -275,9 +277,22 @@ def mutants(count: int) -> list[bytes]:
     return found
 
 
+async def _honest(house: House, times: int) -> list[float]:
+    """Ask properly, one question after the other. Returns how long each took, in order of length."""
+    took = []
+    for _ in range(times):
+        began = time.monotonic()
+        assert statuses(await everything(house.port, LAST, within_s=5.0)) == (200,)
+        took.append(time.monotonic() - began)
+        await asyncio.sleep(0.02)
+    return sorted(took)
+
+
 async def _send_mutants(count: int, at_once: int) -> None:
     async with House() as house:
         await meet(house)
+        calm = await _honest(house, 20)
+        meanwhile = asyncio.create_task(_honest(house, count // 100))
         gate = asyncio.Semaphore(at_once)
 
         async def one(raw: bytes) -> tuple[int, ...]:
@@ -288,6 +303,9 @@ async def _send_mutants(count: int, at_once: int) -> None:
         said = {status for answers in found for status in answers}
         assert said <= {100, 200, 308, 400, 403, 404, 405, 413, 415, 417, 421, 426, 431}, said
         assert sum(bool(answers) for answers in found) > count // 2
+        # The mutants come from this very process, and it is the slower of the two: what is compared is mostly us.
+        during = await meanwhile
+        assert during[len(during) // 2] < 1.0 + 10 * calm[len(calm) // 2]
         assert statuses(await everything(house.port, GOOD, within_s=QUIET_S)) == (200,)
         for seen in house.provider.requests:
             assert seen.json()["model"] == "gpt-5"
@@ -296,11 +314,11 @@ async def _send_mutants(count: int, at_once: int) -> None:
         lines = house.exchanges()
         assert len([line for line in lines if line.get("upstream_status")]) == len(house.provider.requests)
         assert {line["login"] for line in lines if line.get("login")} == {"alice@example.com"}
-        check_the_log(house, connections=count)
+        check_the_log(house)
 
 
 def test_2000_mutants() -> None:
-    """Two thousand wounded requests: none gets an error of ours, leads elsewhere or fills the log."""
+    """Two thousand wounded requests: none gets an error of ours, leads elsewhere, fills the log or holds others up."""
     asyncio.run(_send_mutants(2_000, 200))
 
 

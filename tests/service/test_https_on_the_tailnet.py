@@ -170,6 +170,10 @@ def test_certificates_come_late_for_several_names_and_are_renewed() -> None:
                 return False
 
             await until(is_open)
+            await house.wait_for_notice(
+                f"STATUS=serving on 127.0.0.1 port {house.port}, 127.0.0.1 port {house.tls_port}"
+            )
+            assert "certificate" not in house.notices[-1]
             before = await house.serial()
             assert before != await house.serial(SERVICE)
             reader, writer = await asyncio.open_connection(
@@ -199,6 +203,14 @@ def test_no_permission_leaves_the_plain_port_open() -> None:
             status, _, _ = await house.exchange("GET", "/health", {"Host": NAME}, port=house.port)
             assert status == 200
             assert house.log_text().count("TS_PERMIT_CERT_UID=") == 1
+            plain = f"STATUS=serving on 127.0.0.1 port {house.port}"
+            await house.wait_for_notice(f"{plain}; tailscaled does not give the certificate")
+            house.notices.clear()
+            house.tailscaled.cert_uids = {os.geteuid()}
+            assert house.process is not None
+            house.process.send_signal(signal.SIGHUP)
+            await house.wait_for_notice(f"{plain}, 127.0.0.1 port {house.tls_port}")
+            assert "certificate" not in house.notices[-1]
 
     asyncio.run(scenario())
 

@@ -178,6 +178,38 @@ def test_systemd_is_told_the_truth() -> None:
     asyncio.run(scenario())
 
 
+def test_a_stalled_loop_stops_the_watchdog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the loop hangs, here in a reload whose key file never answers, systemd hears nothing and restarts us."""
+    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    key = tmp_path / "key"
+    key.write_text("sk-first")
+
+    async def heard(house: House, for_s: float) -> int:
+        house.told()
+        await asyncio.sleep(for_s)
+        return sum("WATCHDOG=1" in notice for notice in house.told())
+
+    async def scenario() -> None:
+        provider = {
+            "baseurl": "PROVIDER_URL",
+            "authorization": {"type": "bearer", "apikey": f"${{file:{key}}}"},
+            "compatibility": {"openai_chat": True},
+        }
+        async with House({"providers": {"openai": provider}}) as house:
+            assert await heard(house, 1.0) >= 3  # every 0.1 s
+            key.unlink()
+            os.mkfifo(key)  # as a file on a dead network drive is: opening it does not come back
+            _signal(house, signal.SIGHUP)
+            await heard(house, 0.3)  # what was on its way
+            assert await heard(house, 1.0) == 0
+            key.write_text("sk-second")  # now it does
+            house.notices.clear()
+            await house.wait_for_notice("WATCHDOG=1")
+            assert await heard(house, 1.0) >= 3
+
+    asyncio.run(scenario())
+
+
 def test_the_status_follows_a_tailscaled_that_comes_late() -> None:
     """Started before tailscaled: ready and waiting; once it is there, the status names where it listens."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
 from fakes.command import Said, lacuna_ts
 
 from lacuna_ts.testing import StandInTailscaled
@@ -171,27 +172,90 @@ def test_a_serve_socket_that_is_taken(written, tmp_path) -> None:
     assert f"chmod 0750 {tmp_path}" in said.err
 
 
+def as_nobody(tmp_path: Path) -> list[str]:
+    """What to put before a command so that root does not run it; others are no root anyway."""
+    for folder in (tmp_path, *(one for one in tmp_path.parents if "/pytest-" in str(one))):
+        folder.chmod(0o755)
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("becoming another user needs setpriv (util-linux)")
+    before = ["env", "-u", "COVERAGE_PROCESS_CONFIG"]  # another user cannot write its figures
+    before += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all"]
+    before += ["--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"]
+    if _cannot_start(before):
+        pytest.skip("another user cannot run this Python: it lies in somebody's home")
+    return before
+
+
 def test_a_port_that_needs_permission(written, tmp_path) -> None:
     """Port 80 for a user who may not have it is 77, and the message says what to do."""
-    before = []
-    if os.geteuid() == 0:
-        if shutil.which("setpriv") is None:
-            pytest.skip("becoming another user needs setpriv (util-linux)")
-        before = ["env", "-u", "COVERAGE_PROCESS_CONFIG"]  # another user cannot write its figures
-        before += ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--bounding-set=-all"]
-        before += ["--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs"]
-        if _cannot_start(before):
-            pytest.skip("another user cannot run this Python: it lies in somebody's home")
+    before = as_nobody(tmp_path)
     first = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if not first.exists() or int(first.read_text()) <= 80:
         pytest.skip("here every user may have port 80")
-    for folder in (tmp_path, *(one for one in tmp_path.parents if "/pytest-" in str(one))):
-        folder.chmod(0o755)
     path = written({"listen": [{"tailnet": 80}], "providers": {"a": PROVIDER}})
     said = run_beside(StandInTailscaled(tmp_path / "ts.sock", tun=False), path, before=before)
     assert said.code == 77, said.err
     assert "127.0.0.1:80: " in said.err
     assert "CAP_NET_BIND_SERVICE" in said.err
+
+
+@pytest.mark.parametrize("what", ["a key of a provider", "a key of a certificate"])
+def test_a_file_that_may_not_be_read(what, written, tmp_path) -> None:
+    """A secret of somebody else is 77, and the file is named; once it may be read, that is no problem any more."""
+    before = as_nobody(tmp_path)
+    pair = trustme.CA().issue_cert("ai.tail0123.ts.net")
+    chain, key = tmp_path / "chain.pem", tmp_path / "key"
+    chain.write_bytes(b"".join(one.bytes() for one in pair.cert_chain_pems))
+    chain.chmod(0o644)
+    key.write_bytes(pair.private_key_pem.bytes() if what == "a key of a certificate" else b"sk-of-somebody")
+    key.chmod(0)
+    with socket.create_server(
+        ("127.0.0.1", 0)
+    ) as other:  # the next obstacle: it would be told only if the key were fine
+        port = other.getsockname()[1]
+        if what == "a key of a certificate":
+            listen = [{"tailnet": port, "tls": {"cert": str(chain), "key": str(key)}}]
+            path = written({"listen": listen, "providers": {"a": PROVIDER}})
+        else:
+            provider = PROVIDER | {"authorization": {"type": "bearer", "apikey": f"${{file:{key}}}"}}
+            path = written({"listen": [{"tailnet": port}], "providers": {"a": provider}})
+        path.chmod(0o644)
+        said = run_beside(StandInTailscaled(tmp_path / "ts.sock", tun=False), path, before=before)
+        assert said.code == 77, said.err
+        assert str(key) in said.err
+        assert "sk-of-somebody" not in said.err
+        key.chmod(0o644)
+        said = run_beside(StandInTailscaled(tmp_path / "ts.sock", tun=False), path, before=before)
+        assert said.code == 75, said.err
+
+
+@pytest.mark.parametrize(
+    ("cert", "key", "wanted"),
+    [
+        ("chain", "chain", "holds no private key"),
+        ("key", "key", "holds no certificate"),
+        ("chain", "other", "the key does not belong to the certificate"),
+        ("broken", "key", "cannot be read"),
+        ("none", "key", "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_certificate_that_cannot_be_served_with(cert, key, wanted, written, tmp_path) -> None:
+    """Each is 78, and says which listener and file is meant and what is wrong with it."""
+    one, other = (trustme.CA().issue_cert("ai.tail0123.ts.net") for _ in range(2))
+    (tmp_path / "chain").write_bytes(b"".join(part.bytes() for part in one.cert_chain_pems))
+    (tmp_path / "key").write_bytes(one.private_key_pem.bytes())
+    (tmp_path / "other").write_bytes(other.private_key_pem.bytes())
+    (tmp_path / "broken").write_bytes(b"-----BEGIN CERTIFICATE-----\nbm90\n-----END CERTIFICATE-----\n")
+    tls = {"cert": str(tmp_path / cert), "key": str(tmp_path / key)}
+    path = written({"listen": [{"tailnet": 8443, "tls": tls}], "providers": {"a": PROVIDER}})
+    said = run_beside(StandInTailscaled(tmp_path / "ts.sock", tun=False), path)
+    assert said.code == 78, said.err
+    assert "listen[0].tls" in said.err
+    assert str(tmp_path / cert) in said.err
+    assert wanted in said.err
+    assert "PRIVATE KEY-----\n" not in said.err
 
 
 def _cannot_start(before: Sequence[str]) -> bool:

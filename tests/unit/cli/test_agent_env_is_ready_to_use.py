@@ -30,7 +30,7 @@ def test_the_promised_clients() -> None:
     """All clients that are promised are there."""
     assert set(AGENTS) == {
         "claude-code", "codex", "opencode", "gemini-cli", "qwen-code", "cline", "aider", "llm", "openai", "anthropic",
-        "google-genai", "boto3",
+        "google-genai", "boto3", "pydantic-ai", "langchain-openai", "litellm",
     }  # fmt: skip
 
 

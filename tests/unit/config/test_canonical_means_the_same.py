@@ -34,7 +34,13 @@ OURS = """{
   "aliases": {"m": [{"provider": "a", "model": "n"}]}, "groups": {"group:x": ["a@b.c"]},
   "grants": [{"src": ["group:x"], "app": {"flare.io/cap/lacuna/grants": [{"providers": ["a"]}]}}],
   "blocked": [{"src": ["z@b.c"], "reason": "left"}]}"""
-FILES = {"lacuna": (README / "example.json").read_text(), "aperture": APERTURE, "ours": OURS}
+PRESETS = """{
+  "providers": {
+    "openai": {"preset": "openai", "apikey": "k", "compatibility": {"openai_images": false}},
+    "here": {"preset": "ollama", "baseurl": "http://gpu:11434", "tailnet": true},
+    "ppl": {"preset": "perplexity", "apikey": "k", "proxy": "http://proxy:3128", "capability": {"models": {"s*": {}}}},
+    "few": {"preset": "mistral", "apikey": "k", "models": ["m"]}}}"""
+FILES = {"presets": PRESETS, "lacuna": (README / "example.json").read_text(), "aperture": APERTURE, "ours": OURS}
 
 
 def read(content: str) -> Loaded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-LOCKS = ("requirements.lock", "deploy/build.lock", "tests/requirements.lock")
+LOCKS = ("requirements.lock", "deploy/build.lock", "tests/requirements.lock", "tests/clients.lock")
 
 
 def _pins(lock: str) -> dict[str, list[str]]:
@@ -50,10 +51,24 @@ def test_runtime_lock_covers_the_dependencies() -> None:
 
 
 def test_test_lock_covers_the_groups_and_agrees() -> None:
-    """The test lock holds every dependency group, and the very versions that users get."""
+    """The test lock holds every dependency group but the clients', and the very versions that users get."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    clients = project["dependency-groups"].pop("clients")
+    assert {_name(one) for one in clients} <= {_name(pin.split("==")[0]) for pin in _pins("tests/clients.lock")}
     pins = set(_pins("tests/requirements.lock"))
     wanted = {_name(one) for group in project["dependency-groups"].values() for one in group}
     assert wanted <= {_name(pin.split("==")[0]) for pin in pins}
     assert set(_pins("requirements.lock")) <= pins
     assert set(_pins("deploy/build.lock")) <= pins
+
+
+def test_npm_clients_are_pinned() -> None:
+    """What npm installs is one exact version each, with its hash, and from no particular place."""
+    folder = ROOT / "tests" / "agents"
+    wanted = json.loads((folder / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    text = (folder / "package-lock.json").read_text(encoding="utf-8")
+    packages = json.loads(text)["packages"]
+    assert packages.pop("")["dependencies"] == wanted
+    assert all(packages[f"node_modules/{name}"]["version"] == version for name, version in wanted.items())
+    assert all(one["integrity"].startswith("sha512-") for one in packages.values())
+    assert '"resolved"' not in text

@@ -96,6 +96,10 @@ def test_listeners_follow(world, monkeypatch):
         def close(self):
             """Nothing to close."""
 
+        def getsockopt(self, *_):
+            """Tied to no device."""
+            return 0
+
     def bind(ip, port):
         if ip not in there:
             raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
@@ -129,6 +133,45 @@ def test_listeners_follow(world, monkeypatch):
             await w.until(lambda: followers.open_at == (("100.64.0.9", 80),))
             assert log[0] == ("open", "100.64.0.9")
             assert {what for what, _ in log[1:]} == {"close"}
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await followers.close()
+
+    asyncio.run(scene())
+
+
+def test_a_listener_whose_device_was_replaced(world, monkeypatch):
+    """It is closed and opened again once the new device has the address, and says meanwhile what is the matter."""
+    devices = {"100.64.0.1": 4, "fd7a:115c:a1e0::1": 4}
+
+    class Sock:
+        def __init__(self, ip):
+            self.tie = devices[ip]
+
+    monkeypatch.setattr(follow, "tailnet_socket", lambda ip, _: Sock(ip))
+    monkeypatch.setattr(follow, "tie_of", lambda sock: sock.tie)
+    monkeypatch.setattr(follow, "device_index", devices.get)
+    monkeypatch.setattr(follow, "BIND_AGAIN_S", 0.01)
+    monkeypatch.setattr(follow, "LOOK_AGAIN_S", 0.01)
+    log = []
+
+    async def opened(sock, ip, port):
+        return Opened(log, ip)
+
+    async def scene():
+        async with world() as w:
+            followers = Followers(w.watch, (80,), opened)
+            task = asyncio.create_task(followers.run())
+            await w.until(lambda: len(log) == 2)
+            del log[:]
+            devices.clear()
+            await w.until(lambda: len(followers.problems) == 2)
+            assert followers.problems[0] == "cannot listen on 100.64.0.1:80: its network device is gone"
+            devices.update({"100.64.0.1": 5, "fd7a:115c:a1e0::1": 5})
+            await w.until(lambda: len(log) == 4)
+            assert log[:2] == [("close", "100.64.0.1"), ("close", "fd7a:115c:a1e0::1")]
+            assert log[2:] == [("open", "100.64.0.1"), ("open", "fd7a:115c:a1e0::1")]
+            assert followers.problems == ()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await followers.close()

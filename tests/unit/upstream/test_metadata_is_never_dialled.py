@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from lacuna_ts.errors import UpstreamError
+from lacuna_ts.tailnet.addresses import is_tailnet
 from lacuna_ts.upstream.session import ForbiddenAddress, guarded_socket, is_forbidden
 
 FORBIDDEN = [
@@ -41,6 +42,17 @@ def test_the_socket_is_never_made():
     with pytest.raises(ForbiddenAddress):
         guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80)))
     guarded_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))).close()
+
+
+@pytest.mark.parametrize(("address", "is_dialled"), [("100.64.0.9", True), ("127.0.0.1", False), ("10.0.0.1", False)])
+def test_only_what_may_be_dialled(address, is_dialled):
+    """A session that is told which addresses it may dial makes no socket for another."""
+    info = (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 80))
+    if is_dialled:
+        guarded_socket(info, is_tailnet).close()
+    else:
+        with pytest.raises(ForbiddenAddress):
+            guarded_socket(info, is_tailnet)
 
 
 @pytest.fixture

@@ -18,6 +18,11 @@ TABLE = [
     ("https://api.openai.com/v1", "/v1/chat/completions", "", "https://api.openai.com/v1/chat/completions"),
     ("https://api.openai.com/v1/", "/v1/chat/completions", "", "https://api.openai.com/v1/chat/completions"),
     ("https://x.test/api/v1", "/v1/models", "limit=10", "https://x.test/api/v1/models?limit=10"),
+    ("https://x.test/api/paas/v4", "/v1/chat/completions", "", "https://x.test/api/paas/v4/chat/completions"),
+    ("https://x.test/v1beta/", "/v1beta/models/m:x", "", "https://x.test/v1beta/models/m:x"),
+    ("https://x.test/v1beta", "/v1/models", "", "https://x.test/v1beta/models"),
+    ("https://x.test/v1beta/openai", "/v1/models", "", "https://x.test/v1beta/openai/v1/models"),
+    ("https://x.test/v", "/v1/models", "", "https://x.test/v/v1/models"),
     ("https://x.test/api/v1", "/v1beta/models", "", "https://x.test/api/v1/v1beta/models"),
     ("https://x.test/apiv1", "/v1/models", "", "https://x.test/apiv1/v1/models"),
     ("http://gpu:11434", "/v1/chat/completions", "", "http://gpu:11434/v1/chat/completions"),
@@ -52,6 +57,20 @@ TRAVERSALS = (
     "/v1/<x>", '/v1/"x"', "/v1/{x}", "/v1/x|y", "/v1/x^y", "/v1/x`y", "/v1/\udcff",
 )  # fmt: skip
 HOSTILE = [join.format(evil) for join, evil in itertools.product(JOINS, EVIL)] + list(TRAVERSALS)
+
+
+def test_a_prefix_stands_for_the_version() -> None:
+    """`path_prefix` replaces the `/v1` of a path, and only that; the base path is kept."""
+    for base, path, prefix, url in (
+        ("https://x.test", "/v1/chat/completions", "", "https://x.test/chat/completions"),
+        ("https://x.test/v1beta/openai", "/v1/models", "", "https://x.test/v1beta/openai/models"),
+        ("https://x.test/v1", "/v1/models", "/v3", "https://x.test/v1/v3/models"),
+        ("https://x.test", "/v1beta/models/m:x", "", "https://x.test/v1beta/models/m:x"),
+        ("https://x.test", "/v10/models", "", "https://x.test/v10/models"),
+    ):
+        assert upstream_url(base, path, "", prefix) == url
+
+
 BASES = ("https://api.test", "https://api.test/", "https://api.test/v1", "http://127.0.0.1:8080/llm/api")
 
 
