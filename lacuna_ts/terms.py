@@ -68,6 +68,38 @@ class Caller:
         return ",".join(self.node.tags) if self.node.tags else self.login
 
 
+# --- how much may be used ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Limit:
+    """One limit object: several amounts that hold at the same time, each with a counter of its own.
+
+    Equal content of one owner is one counter: `key` stands for the content. Money is in nano-dollars.
+    """
+
+    key: str  # of the canonical content; for a limit inside a grant, of the whole grant
+    origin: str  # where it stands, for people
+    amounts: tuple[tuple[str, int], ...] = ()  # ("tokens_per_day", 5000000), as the file names them
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    pool: str = ""  # shared by all who carry it; "": nobody shares it
+    is_per_node: bool = False
+    is_shadow: bool = False  # counts, and never refuses
+    counts_cache_reads: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a limit that refuses has to tell."""
+
+    name: str  # "tokens_per_day"
+    amount: int
+    left: int
+    refills_in_s: float
+    refills_at: float = 0.0  # seconds since the epoch
+
+
 # --- what was refused --------------------------------------------------------------------------------------------
 
 RefusalCode = Literal[
@@ -120,6 +152,7 @@ class Refusal:
     code: RefusalCode
     message: str
     retry_after_s: float | None = None
+    spent: Spent | None = None  # the limit that refuses, where one does
 
     @property
     def status(self) -> int:
@@ -200,6 +233,7 @@ class Exchange:
     upstream_status: int = 0
     upstream_error: str = ""  # "connect", "timeout", "broken", "redirect", "auth", ...
     usage: Usage = NO_USAGE
+    charged: tuple[str, ...] = ()  # the accounts of the limits that it counts against
     attempts: int = 0
     bytes_out: int = 0
     first_byte_s: float | None = None  # until the first byte of the answer was passed on

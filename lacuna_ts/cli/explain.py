@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from lacuna_ts.cli.loading import config_option, exit_code_of, fail, load_file
+from lacuna_ts.cli.room import live_limits
 from lacuna_ts.cli.verdict import Asking, as_text, verdict
 from lacuna_ts.errors import ConfigError
 from lacuna_ts.terms import Caller, Node, StableId
@@ -52,7 +53,7 @@ def command(
         if not as_json:
             raise
         fail(2, "usage", error.message, as_json=True)
-    document = verdict(caller, settings, Asking(model, provider, path, user_agent))
+    document = verdict(caller, settings, Asking(model, provider, path, user_agent), live_limits())
     click.echo(msgspec.json.encode(document).decode() if as_json else as_text(document))
     sys.exit(0 if document["allowed"] else 1)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lacuna_ts.cli.room import lines as room_lines
+from lacuna_ts.cli.room import room_for
 from lacuna_ts.config.policy_of import client_table, local_policy, provider_table
 from lacuna_ts.dialects.table import ALL_DIALECTS, recognise
 from lacuna_ts.policy.decide import Plan, Question, decide
@@ -14,6 +16,9 @@ from lacuna_ts.policy.rights import rights_of
 from lacuna_ts.terms import ProviderId
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lacuna_ts.cli.room import Known
     from lacuna_ts.config.settings import Settings
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
@@ -30,9 +35,16 @@ class Asking:
     user_agent: str | None
 
 
-def verdict(caller: Caller, settings: Settings, asking: Asking) -> dict[str, Any]:
-    """Who the caller is and what they may do, decided by the gateway's own code. `allowed` is the answer."""
+def verdict(caller: Caller, settings: Settings, asking: Asking, known: Known | None = None) -> dict[str, Any]:
+    """Who the caller is and what they may do, decided by the gateway's own code. `allowed` is the answer.
+
+    `known` is how limits stand in the running daemon.
+    """
     rights = rights_of(caller, local_policy(settings))
+
+    def room(plan: Plan) -> dict[str, Any]:
+        return room_for(plan, caller, known)
+
     table = provider_table(settings)
     client = client_table(settings).classify(asking.user_agent)
     if asking.model is not None:
@@ -40,7 +52,8 @@ def verdict(caller: Caller, settings: Settings, asking: Asking) -> dict[str, Any
     else:
         models = [(m.provider, m.name) for m in models_for(rights, table, client, asking.provider)]
     decisions = [
-        _decided(rights, table, client, path=asking.path, provider=provider, model=model) for provider, model in models
+        _decided(rights, table, client, path=asking.path, provider=provider, model=model, room=room)
+        for provider, model in models
     ]
     return {
         "caller": _who(caller),
@@ -86,7 +99,14 @@ def _who(caller: Caller) -> dict[str, Any]:
 
 
 def _decided(
-    rights: Rights, table: ProviderTable, client: str, *, path: str | None, provider: str | None, model: str
+    rights: Rights,
+    table: ProviderTable,
+    client: str,
+    *,
+    path: str | None,
+    provider: str | None,
+    model: str,
+    room: Callable[[Plan], dict[str, Any]],
 ) -> dict[str, Any]:
     dialects = _dialects_for(table, provider, path)
     outcomes = []
@@ -109,7 +129,7 @@ def _decided(
             "upstream_model": outcome.upstream_model,
             "grant": outcome.grant.origin,
             "labels": dict(outcome.labels),
-        }
+        } | room(outcome)
     else:
         decision |= {"provider": provider, "refusal": {"code": outcome.code, "message": outcome.message}}
     return decision
@@ -164,5 +184,6 @@ def as_text(document: dict[str, Any]) -> str:
         else:
             lines.append(f"{one['model']}: REFUSED {one['refusal']['code']}: {one['refusal']['message']}")
         lines += [f"  {step}" for step in one["why"]]
+        lines += room_lines(one)
     lines += ["", "allowed" if document["allowed"] else "not allowed"]
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from lacuna_ts.cli.loading import config_option, exit_code_of, fail, load_file
+from lacuna_ts.cli.room import live_limits
 from lacuna_ts.cli.verdict import Asking, as_text, verdict
 from lacuna_ts.config.places import tailscaled_socket
 from lacuna_ts.errors import ConfigError, IdentityUnavailable, UnknownPeer
@@ -63,7 +64,7 @@ def command(
     except ValueError as error:
         fail(2, "usage", str(error), as_json=as_json)
     document: dict[str, Any] = {"address": address, "refusal": None}
-    document |= verdict(caller, settings, Asking(model, provider, path, user_agent))
+    document |= verdict(caller, settings, Asking(model, provider, path, user_agent), live_limits())
     if refusal is not None:
         document |= {"refusal": {"code": refusal.code, "message": refusal.message}, "allowed": False}
     click.echo(msgspec.json.encode(document).decode() if as_json else as_text(document))

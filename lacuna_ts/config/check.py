@@ -24,6 +24,11 @@ def summary(settings: Settings) -> dict[str, Any]:
             for name, targets in settings.aliases.items()
         },
         "grants": [line for entry in settings.grants for line in _grant(entry)],
+        "limits": [
+            {"src": list(entry.src), "limit": json.loads(entry.amounts), "origin": entry.origin}
+            for entry in settings.limits
+        ],
+        "limits_timezone": settings.limits_timezone,
         "blocked": [{"src": list(entry.src), "reason": entry.reason} for entry in settings.blocked],
         "admits_nobody": admits_nobody(settings),
     }
@@ -76,6 +81,7 @@ def _provider(provider: Provider) -> dict[str, Any]:
         "preference": provider.preference,
         "opaque": provider.opaque,
         "shared_state": provider.shared_state,
+        "limits": [json.loads(raw) for raw in provider.limits],
     }
 
 
@@ -111,6 +117,8 @@ def _lines(picture: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {_who(one['src'])}: {one['capability']} {json.dumps(one['gives'])}"
     if picture["admits_nobody"]:
         yield "  nobody; the tailnet policy may still let people in"
+    for one in picture["limits"]:
+        yield f"  at most: {_who(one['src'])}: {json.dumps(one['limit'])}"
     for one in picture["blocked"]:
         yield f"  never: {_who(one['src'])}" + (f" ({one['reason']})" if one["reason"] else "")
 
@@ -126,6 +134,8 @@ def _provider_lines(key: str, one: Mapping[str, Any]) -> Iterator[str]:
         yield f"    model {glob}" + (f" -> {rule['rewrite']}" if rule else "")
     if not one["models"]:
         yield "    every model"
+    for limit in one["limits"]:
+        yield f"    at most {json.dumps(limit)}"
     if one["user_agents"]:
         yield f"    clients: {', '.join(one['user_agents'])}"
 

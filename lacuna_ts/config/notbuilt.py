@@ -20,21 +20,19 @@ _OBSERVED: Final = "is not built yet and has no effect"
 
 # Section -> what it would restrict; anything in it but an empty value stops the start.
 RESTRICTING: Final = {
-    "limits": "limits are not built yet: starting without them",
     "quotas": "quotas are not built yet: starting without them",
 }
 OBSERVING: Final = (
     "ledger", "exporters", "captures", "database", "auto_cost_basis", "mcp", "connectors", "flags", "chat_models",
-    "filterable", "filterable_headers", "limits_timezone", "$schema",
+    "filterable", "filterable_headers", "$schema",
 )  # fmt: skip
 PROVIDER_RESTRICTING: Final = {
-    "limits": "limits are not built yet: starting without them",
     "system_prompt": "system prompts are not built yet: starting without this one",
 }
 PROVIDER_OBSERVING: Final = (
     "fallback", "discover", "price_as", "cost_basis", "model_cost_map", "upstream",
 )  # fmt: skip
-GRANT_RESTRICTING: Final = ("limits", "quotas", "send_hooks")
+GRANT_RESTRICTING: Final = ("quotas", "send_hooks")
 
 
 def take_out(document: Document, value: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -101,8 +99,6 @@ def _grant(index: int, app: dict[str, Any]) -> Iterator[_Finding]:
     for capability, entries in app.items():
         text = f'grants[{index}].app["{capability}"]'
         path: Path = ("grants", index, "app", capability)
-        if capability.endswith("/limits") and entries:
-            yield path, text, f"limits are not built yet: starting without them {_LOOSER}", False
         for number, entry in enumerate(entries if isinstance(entries, list) else ()):
             for key in GRANT_RESTRICTING if isinstance(entry, dict) else ():
                 if entry.get(key):

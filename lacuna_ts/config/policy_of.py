@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lacuna_ts.policy.aperture import APERTURE, read_aperture
+from lacuna_ts.policy.ceilings import read_limit
 from lacuna_ts.policy.clients import ClientTable
-from lacuna_ts.policy.grants import GrantUnreadable, model_rules, read_grant, read_labels, read_role
+from lacuna_ts.policy.grants import model_rules, read_grant, read_labels, read_role
+from lacuna_ts.policy.objects import GrantUnreadable
 from lacuna_ts.policy.patterns import Glob, Globs
 from lacuna_ts.policy.providers import ProviderRule, ProviderTable, Target
-from lacuna_ts.policy.rights import Blocked, LocalGrant, LocalPolicy
+from lacuna_ts.policy.rights import Blocked, LocalCeiling, LocalGrant, LocalPolicy
 from lacuna_ts.policy.sources import Source
 
 if TYPE_CHECKING:
@@ -58,8 +60,19 @@ def capability_problem(name: str, raw: bytes, prefixes: Sequence[str]) -> str:
             read_grant(raw, "")
         elif name in {f"{prefix}/labels" for prefix in prefixes}:
             read_labels(raw)
+        elif name in {f"{prefix}/limits" for prefix in prefixes}:
+            read_limit(raw, "")
         elif name in {f"{prefix}/role" for prefix in prefixes}:
             read_role(raw)
+    except GrantUnreadable as error:
+        return str(error)
+    return ""
+
+
+def limit_problem(raw: bytes) -> str:
+    """Why the limit object `raw` cannot be read; "" when it can."""
+    try:
+        read_limit(raw, "")
     except GrantUnreadable as error:
         return str(error)
     return ""
@@ -72,6 +85,9 @@ def local_policy(settings: Settings) -> LocalPolicy:
         grants=tuple(LocalGrant(_sources(entry.src), entry.app, entry.origin) for entry in settings.grants),
         groups={name: _sources(members) for name, members in settings.groups.items()},
         blocked=tuple(Blocked(_sources(entry.src), entry.reason) for entry in settings.blocked),
+        ceilings=tuple(
+            LocalCeiling(_sources(entry.src), read_limit(entry.amounts, entry.origin)) for entry in settings.limits
+        ),
     )
 
 
@@ -107,4 +123,8 @@ def _rule(provider: Provider) -> ProviderRule:
         opaque=provider.opaque,
         shared_state=provider.shared_state,
         disabled=provider.disabled,
+        limits=tuple(
+            read_limit(raw, f"providers.{provider.id}.limits[{index}]", belongs_to=f"provider {provider.id}")
+            for index, raw in enumerate(provider.limits)
+        ),
     )

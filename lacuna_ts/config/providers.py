@@ -10,19 +10,21 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, get_args
 
+import msgspec
+
 from lacuna_ts.config import baseurl, compatibility, google
-from lacuna_ts.config.policy_of import glob_problem
+from lacuna_ts.config.policy_of import glob_problem, limit_problem
 from lacuna_ts.config.presets import with_preset
 from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, Provider, Timeouts
 from lacuna_ts.terms import ProviderId
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from lacuna_ts.config.compatibility import Vintage
     from lacuna_ts.config.document import Path
     from lacuna_ts.config.findings import Findings
-    from lacuna_ts.config.schema import FileProvider, FileTimeouts
+    from lacuna_ts.config.schema import FileAmounts, FileProvider, FileTimeouts
 
 RESERVED_NAMES: Final = frozenset(
     {
@@ -73,6 +75,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         opaque=entry.opaque,
         shared_state=entry.shared_state,
         default_model=entry.default_model,
+        limits=read_amounts(entry.limits, (*path, "limits"), found),
     )
     provider = _with_rules(provider, entry, path, found)
     provider = _with_dialects(provider, entry, path, found)
@@ -89,6 +92,15 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
             found.warn(path, f"provider {key} is disabled: {reason}")
             provider = replace(provider, disabled=True, disabled_because=str(reason))
     return provider
+
+
+def read_amounts(entries: Sequence[FileAmounts], path: Path, found: Findings) -> tuple[bytes, ...]:
+    """Limit objects as JSON in the form that capabilities have. What cannot be read goes to `found`."""
+    read = tuple(msgspec.json.encode(entry.model_dump(exclude_unset=True, exclude={"src"})) for entry in entries)
+    for index, raw in enumerate(read):
+        if problem := limit_problem(raw):
+            found.error((*path, index), f"cannot be read: {problem}")
+    return read
 
 
 def merged(common: Timeouts, own: FileTimeouts) -> Timeouts:

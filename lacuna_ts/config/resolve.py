@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from lacuna_ts.config import aperture, baseurl
 from lacuna_ts.config.compatibility import vintage_of
@@ -16,12 +18,13 @@ from lacuna_ts.config.document import path_text
 from lacuna_ts.config.listening import read_listen
 from lacuna_ts.config.notbuilt import GRANT_RESTRICTING
 from lacuna_ts.config.policy_of import capability_problem, client_problem, source_problem
-from lacuna_ts.config.providers import RESERVED_NAMES, merged, read_provider
+from lacuna_ts.config.providers import RESERVED_NAMES, merged, read_amounts, read_provider
 from lacuna_ts.config.settings import (
     BlockedEntry,
     Body,
     GrantEntry,
     Lacuna,
+    LimitEntry,
     Logging,
     Metrics,
     Provider,
@@ -75,6 +78,8 @@ def resolve(file: File, written: Mapping[str, Any], found: Findings) -> Settings
             BlockedEntry(_sources(entry.src, ("blocked", index, "src"), found), entry.reason, f"blocked[{index}]")
             for index, entry in enumerate(file.blocked)
         ),
+        limits=_limits(file, found),
+        limits_timezone=_timezone(file.limits_timezone, found),
         metrics=_metrics(file.metrics, found),
         body=Body(file.body.max_bytes, file.body.max_total_bytes),
         timeouts=timeouts,
@@ -196,6 +201,26 @@ def _grants(file: File, prefixes: Sequence[str], found: Findings) -> list[GrantE
                     found.error((*where, number), f"cannot be read: {problem}")
         entries.append(_entry(grant.src, grant.app, path, found))
     return entries
+
+
+def _limits(file: File, found: Findings) -> tuple[LimitEntry, ...]:
+    entries = []
+    for entry, raw, index in zip(file.limits, read_amounts(file.limits, ("limits",), found), count()):
+        path: Path = ("limits", index)
+        if not entry.src:
+            found.warn((*path, "src"), "is empty: this limits nobody. Write `*` for everybody")
+        line = found.document.line_of(path)
+        origin = path_text(path) + (f" (line {line})" if line else "")
+        entries.append(LimitEntry(_sources(entry.src, (*path, "src"), found), raw, origin))
+    return tuple(entries)
+
+
+def _timezone(name: str, found: Findings) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown to this system, not a name at all, or a directory
+        found.error(("limits_timezone",), f"there is no time zone `{name}`: write one such as `Europe/Berlin`")
+    return name
 
 
 def _early_grants(file: File, prefix: str, found: Findings) -> list[GrantEntry]:

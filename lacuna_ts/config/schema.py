@@ -220,6 +220,41 @@ class FileTimeouts(Section):
     )
 
 
+class FileAmounts(Section):
+    """How much may be used. Several amounts hold at the same time."""
+
+    requests_per_minute: int | None = Field(default=None, ge=0, description="Never more in any 60 seconds.")
+    requests_per_hour: int | None = Field(default=None, ge=0, description="Never more in any hour.")
+    requests_per_day: int | None = Field(default=None, ge=0, description="In a calendar day.")
+    tokens_per_minute: int | None = Field(default=None, ge=0, description="Input and output, in any 60 seconds.")
+    tokens_per_hour: int | None = Field(default=None, ge=0, description="Input and output, in any hour.")
+    tokens_per_day: int | None = Field(default=None, ge=0, description="Input and output, in a calendar day.")
+    tokens_per_month: int | None = Field(default=None, ge=0, description="Input and output, in a calendar month.")
+    input_tokens_per_day: int | None = Field(default=None, ge=0, description="In a calendar day.")
+    output_tokens_per_day: int | None = Field(default=None, ge=0, description="In a calendar day.")
+    usd_per_day: float | None = Field(default=None, ge=0, le=1_000_000, description="Dollars in a calendar day.")
+    usd_per_month: float | None = Field(default=None, ge=0, le=1_000_000, description="Dollars in a calendar month.")
+    concurrent_requests: int | None = Field(default=None, ge=0, description="Running at the same moment.")
+    max_input_tokens: int | None = Field(default=None, ge=0, description="Of one request; estimated from its size.")
+    max_output_tokens: int | None = Field(
+        default=None, ge=1, description="Of one answer: what is asked for is lowered to it, never raised."
+    )
+    models: list[str] = Field(default=[], description="Globs on models that count. Empty: all.")
+    providers: list[str] = Field(default=[], description="Globs on providers that count. Empty: all.")
+    per: Literal["caller", "node"] = Field(default="caller", description="Whose counter it is.")
+    pool: str | None = Field(
+        default=None, min_length=1, max_length=100, description="One counter for all who carry the same name."
+    )
+    shadow: bool = Field(default=False, description="Count, and never refuse.")
+    count_cache_reads: bool = Field(default=False, description="Let input that came from a cache count too.")
+
+
+class FileLimit(FileAmounts):
+    """A ceiling: it binds whatever the grants say."""
+
+    src: list[str] = Field(description="Who. Empty is nobody.")
+
+
 class FileProvider(Section):
     """An upstream service. The key names it in paths, grants and metrics."""
 
@@ -269,6 +304,7 @@ class FileProvider(Section):
         description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",
     )
     default_model: str | None = Field(default=None, description="The model of requests that name none.")
+    limits: list[FileAmounts] = Field(default=[], description="Ceilings for everybody who is sent there.")
     tailnet: bool = Field(
         default=False,
         description="The service is on the tailnet: no address outside is ever dialled, and `tailnet.outbound_proxy` "
@@ -355,6 +391,10 @@ class File(Section):
     temp_grants: list[FileTempGrant] = Field(default=[], description="Aperture's early form of `grants`.")
     groups: dict[str, list[str]] = Field(default={}, description="`group:NAME` to its members, for `src`.")
     blocked: list[FileBlocked] = Field(default=[], description="The only deny rules there are.")
+    limits: list[FileLimit] = Field(default=[], description="How much may be used, whatever grants say.")
+    limits_timezone: str = Field(
+        default="UTC", description="Where days and months of limits begin: `Europe/Berlin`. Changes need a restart."
+    )
     metrics: FileMetrics = Field(default_factory=FileMetrics, description="Metrics.")
     body: FileBody = Field(default_factory=FileBody, description="Request bodies.")
     timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Deadlines.")

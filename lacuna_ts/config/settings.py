@@ -142,6 +142,7 @@ class Provider:
     opaque: bool = False
     shared_state: bool = False
     default_model: str | None = None
+    limits: tuple[bytes, ...] = ()  # limit objects as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,15 @@ class BlockedEntry:
 
     src: tuple[str, ...]
     reason: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class LimitEntry:
+    """A ceiling of the file: who, and the limit object as JSON in the form that WhoIs gives it."""
+
+    src: tuple[str, ...]
+    amounts: bytes
     origin: str
 
 
@@ -201,6 +211,8 @@ class Settings:
     grants: tuple[GrantEntry, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # "group:NAME" -> sources
     blocked: tuple[BlockedEntry, ...] = ()
+    limits: tuple[LimitEntry, ...] = ()
+    limits_timezone: str = "UTC"
     metrics: Metrics = field(default_factory=Metrics)
     body: Body = field(default_factory=Body)
     timeouts: Timeouts = field(default_factory=Timeouts)

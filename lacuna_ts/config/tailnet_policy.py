@@ -18,7 +18,8 @@ from lacuna_ts.config import json5
 from lacuna_ts.config.document import path_text
 from lacuna_ts.errors import Problem
 from lacuna_ts.policy.aperture import APERTURE, read_aperture
-from lacuna_ts.policy.grants import GrantUnreadable, read_grant, read_labels, read_role
+from lacuna_ts.policy.grants import read_grant, read_labels, read_role
+from lacuna_ts.policy.objects import GrantUnreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

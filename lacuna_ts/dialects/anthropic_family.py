@@ -47,6 +47,12 @@ _TTL: Final = re.compile(rb'"ttl"\s*:\s*("5m"|300|"1h"|3600)\s*(?:,|\Z)')
 _TTL_NAMES: Final = {b'"5m"': "5m", b"300": "5m", b'"1h"': "1h", b"3600": "1h"}
 
 _TYPES: Final = {403: "permission_error", 404: "not_found_error", 413: "request_too_large", 429: "rate_limit_error"}
+_LIMITED: Final = {
+    "requests": "requests",
+    "tokens": "tokens",
+    "input_tokens": "input-tokens",
+    "output_tokens": "output-tokens",
+}
 _OVERLOADED: Final = frozenset({"overloaded", "draining"})
 _SERVER_ERROR: Final = 500
 
@@ -95,6 +101,19 @@ class AnthropicWords(PlainHttp):
             "message": printable(refusal.message, 4000),
         }
         return msgspec.json.encode({"type": "error", "error": error, "request_id": printable(request_id)})
+
+    def error_headers(self, refusal: Refusal) -> Sequence[tuple[str, str]]:
+        """What Anthropic tells of a limit: how much it is, what is left, and the moment at which it refills."""
+        spent = refusal.spent
+        kind = None if spent is None else _LIMITED.get(spent.name.partition("_per_")[0])
+        if spent is None or kind is None:
+            return ()
+        refills = datetime.fromtimestamp(spent.refills_at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return (
+            (f"anthropic-ratelimit-{kind}-limit", str(spent.amount)),
+            (f"anthropic-ratelimit-{kind}-remaining", str(spent.left)),
+            (f"anthropic-ratelimit-{kind}-reset", refills),
+        )
 
     def error_frame(self, refusal: Refusal, request_id: str, framing: Framing) -> bytes:  # noqa: ARG002 - only one
         """The event `error`."""

@@ -15,7 +15,7 @@ from lacuna_ts.dialects.anthropic_family import (
     state_in,
 )
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import check_model, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.judging import check_model, lowered, read_count, read_judged, read_model, read_switch
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
@@ -50,6 +50,10 @@ class AnthropicMessages(AnthropicWords):
             fields=fields,
             points_at=state_in(fields),
         )
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """With `max_tokens`."""
+        return lowered(asked, "max_tokens", (), max_output)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place. Usage comes without asking."""

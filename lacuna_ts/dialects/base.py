@@ -111,6 +111,12 @@ class Dialect(Protocol):
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request as it goes up: with `model` in place, each top-level key once, usage asked for in streams."""
 
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """The same request, asking for at most `max_output` tokens of output; one that asks for less is left alone.
+
+        Raises BadRequest where the dialect has no way to say it, so that such a limit is never passed over.
+        """
+
     def outgoing_query(self, query: str) -> str:
         """The raw query (no "?", not empty) as it goes up: without what would change what was judged or is counted.
 

@@ -6,6 +6,7 @@ the same, or one model would be judged and another asked. Field names come in tw
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -102,6 +103,10 @@ class GoogleWords:
             fields=fields,
             points_at=state_in(body, fields),
         )
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """With `maxOutputTokens` in the generation config, under whichever of its two names."""
+        return _lowered(asked, max_output)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in its path, and in its body where that repeats it."""
@@ -249,6 +254,22 @@ def _most_output(fields: Mapping[str, msgspec.Raw]) -> int | None:
         if asked:
             most = max(most or 0, max(asked) * max(counts))
     return most
+
+
+def _lowered(asked: Asked, most: int) -> Asked:
+    fields = dict(asked.fields or {})
+    sent = [name for name in _CONFIG if name in fields and bytes(fields[name]) != b"null"]
+    for name in sent or _CONFIG[:1]:
+        config = read_fields(bytes(fields[name])) if sent else {}
+        answers = max(read_count(config, key) or 1 for key in ("candidateCount", "candidate_count"))
+        each = max(1, most // answers)
+        bounds = [key for key in ("maxOutputTokens", "max_output_tokens") if read_count(config, key) is not None]
+        for key in bounds or ["maxOutputTokens"]:
+            if not bounds or (read_count(config, key) or 0) > each:
+                config[key] = msgspec.Raw(msgspec.json.encode(each))
+        fields[name] = msgspec.Raw(write_fields(config))
+    asked_for = asked.max_output_tokens
+    return replace(asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most))
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------

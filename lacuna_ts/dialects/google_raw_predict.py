@@ -14,7 +14,7 @@ import msgspec
 from lacuna_ts.dialects.anthropic_family import JUDGED, PLAIN, AnthropicReader, AnthropicWords, cache_hint, state_in
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.google_family import GoogleWords, google_error, google_path, name_in_path
-from lacuna_ts.dialects.judging import check_model, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.judging import check_model, lowered, read_count, read_judged, read_model, read_switch
 from lacuna_ts.dialects.openai_family import ChunkReader, usage_in
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.json_fields import write_fields
@@ -77,6 +77,10 @@ class GoogleRawPredict(AnthropicWords):
             fields=fields,
             points_at=state_in(fields),
         )
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """With `max_tokens`, as all who publish models there call it."""
+        return lowered(asked, "max_tokens", (), max_output)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in its path, and in its body where it stands there."""

@@ -6,6 +6,7 @@ those that mean the same everywhere.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -16,6 +17,8 @@ from lacuna_ts.terms import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from lacuna_ts.dialects.base import Asked
 
 MAX_MODEL_NAME: Final = 256
 MAX_COUNT: Final = 2**53 - 1  # beyond it, readers of JSON disagree about integers
@@ -102,6 +105,21 @@ def read_count(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
     if value is not None and not 0 <= value <= MAX_COUNT:
         raise BadRequest(f"The field `{name}` must be an integer that is not negative.")
     return value
+
+
+def lowered(asked: Asked, name: str, others: tuple[str, ...], most: int, answers: int = 1) -> Asked:
+    """`asked` with the field `name`, and those of `others` that were sent, at most `most` tokens over all answers.
+
+    `name` is set where the request names no bound at all.
+    """
+    fields = dict(asked.fields or {})
+    each = max(1, most // max(1, answers))
+    sent = [one for one in (name, *others) if read_count(fields, one) is not None]
+    for one in sent or [name]:
+        if (read_count(fields, one) or 0) > each or not sent:
+            fields[one] = msgspec.Raw(msgspec.json.encode(each))
+    asked_for = asked.max_output_tokens
+    return replace(asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most))
 
 
 def figure(value: object) -> int | None:

@@ -6,6 +6,7 @@ was used.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +76,17 @@ class OllamaChat:
             fields=fields,
             points_at=state_named(fields, top=STATE_FIELDS, deep=()),
         )
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """With `options.num_predict`."""
+        if asked.max_output_tokens is not None and asked.max_output_tokens <= max_output:
+            return asked
+        fields = dict(asked.fields or {})
+        sent = fields.get("options")
+        options = {} if sent is None or bytes(sent) == b"null" else read_fields(bytes(sent))
+        options["num_predict"] = msgspec.Raw(msgspec.json.encode(max_output))
+        fields["options"] = msgspec.Raw(write_fields(options))
+        return replace(asked, fields=fields, max_output_tokens=max_output)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place. Usage comes without asking."""

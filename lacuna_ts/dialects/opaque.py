@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords
+from lacuna_ts.errors import BadRequest
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class Opaque(OpenAIWords):
     def read_request(self, match: PathMatch, body: bytes) -> Asked:  # noqa: ARG002 - nothing is read of it
         """The bytes as they came."""
         return Asked("", opaque=body)
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:  # noqa: ARG002 - there is no telling
+        """Refused: what we do not read cannot be kept within a bound."""
+        raise BadRequest("Your `max_output_tokens` cannot be kept on this path: use one that the gateway reads.")
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:  # noqa: ARG002 - it names none
         """The same again."""

@@ -7,7 +7,15 @@ from typing import Final
 import msgspec
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.judging import (
+    ROUTING_FIELDS,
+    check_model,
+    lowered,
+    read_count,
+    read_judged,
+    read_model,
+    read_switch,
+)
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
@@ -53,6 +61,14 @@ class OpenAIChat(OpenAIWords):
             fields=fields,
             points_at=state_named(fields, top=STATE_FIELDS, deep=("messages",)),
         )
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """With `max_completion_tokens`, unless the caller has used the older name; both bind each of `n` answers."""
+        sent = asked.fields or {}
+        name, other = "max_completion_tokens", "max_tokens"
+        if other in sent and name not in sent:
+            name, other = other, name
+        return lowered(asked, name, (other,), max_output, read_count(sent, "n") or 1)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place; a stream is asked to report its usage."""

@@ -7,7 +7,15 @@ from typing import Final
 import msgspec
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.judging import (
+    ROUTING_FIELDS,
+    check_model,
+    lowered,
+    read_count,
+    read_judged,
+    read_model,
+    read_switch,
+)
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
@@ -51,6 +59,12 @@ class OpenAICompletions(OpenAIWords):
             fields=fields,
             points_at=state_named(fields, top=STATE_FIELDS, deep=()),
         )
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """With `max_tokens`, which binds each answer."""
+        sent = asked.fields or {}
+        answers = max(read_count(sent, "n") or 1, read_count(sent, "best_of") or 1)
+        return lowered(asked, "max_tokens", (), max_output, answers)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place; a stream is asked to report its usage."""

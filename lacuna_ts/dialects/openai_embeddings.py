@@ -38,6 +38,10 @@ class OpenAIEmbeddings(OpenAIWords):
         fields = read_judged(body, _JUDGED, _PLAIN)
         return Asked(read_model(fields), fields=fields, points_at=state_named(fields, top=STATE_FIELDS, deep=()))
 
+    def capped(self, asked: Asked, max_output: int) -> Asked:  # noqa: ARG002 - nothing to lower
+        """As it is: nothing comes out that would be counted."""
+        return asked
+
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place."""
         if asked.fields is None:

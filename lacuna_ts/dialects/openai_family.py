@@ -40,6 +40,7 @@ _CODES: Final = {
     "budget_spent": "insufficient_quota",
     "internal": "server_error",
 }
+_LIMITED: Final = {"requests": "requests", "tokens": "tokens", "input_tokens": "tokens", "output_tokens": "tokens"}
 _ABOUT_MODEL: Final = frozenset({"unknown_model", "model_not_granted", "unpriced"})
 _NULL: Final = b"null"
 _ABSENT: Final = msgspec.Raw(b"-")
@@ -60,6 +61,18 @@ class OpenAIWords(PlainHttp):
     def error_body(self, refusal: Refusal, request_id: str) -> bytes:  # noqa: ARG002 - it has no place here
         """`{"error": {...}}`."""
         return msgspec.json.encode({"error": error_of(refusal)})
+
+    def error_headers(self, refusal: Refusal) -> Sequence[tuple[str, str]]:
+        """What OpenAI tells of a limit: how much it is, what is left, and in how many seconds it refills."""
+        spent = refusal.spent
+        kind = None if spent is None else _LIMITED.get(spent.name.partition("_per_")[0])
+        if spent is None or kind is None:
+            return ()
+        return (
+            (f"x-ratelimit-limit-{kind}", str(spent.amount)),
+            (f"x-ratelimit-remaining-{kind}", str(spent.left)),
+            (f"x-ratelimit-reset-{kind}", f"{spent.refills_in_s:.3f}s"),
+        )
 
     def error_frame(self, refusal: Refusal, request_id: str, framing: Framing) -> bytes:  # noqa: ARG002 - only one
         """A chunk that holds the error; no `[DONE]` behind it, or clients would take the answer for complete."""

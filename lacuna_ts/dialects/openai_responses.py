@@ -18,6 +18,7 @@ from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     check_model,
     figure,
+    lowered,
     read_count,
     read_judged,
     read_model,
@@ -109,6 +110,10 @@ class OpenAIResponses(OpenAIWords):
             fields=fields,
             points_at=state_named(fields, top=_POINTING, deep=("input", "tools"), may_refer="input"),
         )
+
+    def capped(self, asked: Asked, max_output: int) -> Asked:
+        """With `max_output_tokens`."""
+        return lowered(asked, "max_output_tokens", (), max_output)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place. Usage comes without asking."""

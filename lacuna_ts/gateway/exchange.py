@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from lacuna_ts.dialects.table import BY_ID, dialect_for_errors
 from lacuna_ts.errors import LacunaError, UpstreamError
 from lacuna_ts.gateway import gate, own_pages
+from lacuna_ts.gateway.admission import LIMITED, admit, settle
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
@@ -182,6 +183,13 @@ async def _judge(
     exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
     live.recheck = lambda: _still_allowed(live, parts, question)
 
+    # Is there room?
+    if plan.limits is not None and here.match.operation in LIMITED:
+        admitted = admit(live, parts, here.dialect, asked, plan.limits)
+        if isinstance(admitted, Refusal):
+            return admitted
+        asked = admitted
+
     return await _send(live, parts, here, knock, asked)
 
 
@@ -292,6 +300,8 @@ def _close(live: Live) -> None:
     """Write down what it was. Synchronous and once: nothing here may be lost to a cancellation."""
     exchange, parts = live.exchange, live.parts
     parts.running.leave(exchange)
+    if live.reservation is not None:
+        settle(live, live.reservation)
     live.recheck = None  # it holds on to `live`: a circle that only the garbage collector would find
     if exchange.is_closed:
         return

@@ -10,6 +10,7 @@ import msgspec
 
 from lacuna_ts.admin import views
 from lacuna_ts.admin.pages import SECURITY_HEADERS
+from lacuna_ts.gateway import quotas
 from lacuna_ts.terms import Refusal
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ async def answer(live: Live, path: str, knock: Knock, rights: Rights) -> Refusal
                 "All callers' metrics need the role `metrics` or `admin`. Your own are under /metrics/me.",
             )
         await _metrics(live, knock, None)
+        return None
+    if path == "/api/quotas":
+        told = quotas.document(parts, caller, rights, live.now())
+        await down.answer(200, [*_JSON, *SECURITY_HEADERS], msgspec.json.encode(told))
         return None
     await down.answer(200, [*_JSON, *SECURITY_HEADERS], views.document(path, parts, caller, rights, down.via))
     return None

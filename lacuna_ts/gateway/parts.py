@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lacuna_ts.admin.pages import Pages
     from lacuna_ts.config.settings import Settings
     from lacuna_ts.gateway.running import Running
+    from lacuna_ts.limits.keeper import Keeper
     from lacuna_ts.policy.clients import ClientTable
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import LocalPolicy
@@ -70,6 +71,7 @@ class Parts:
     meters: Meters
     log: Log
     running: Running
+    keeper: Keeper
     pages: Pages
     now: Callable[[], float]  # seconds since the epoch
     new_id: Callable[[], str]

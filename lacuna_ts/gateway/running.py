@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.parts import Parts
+    from lacuna_ts.limits.keeper import Reservation
     from lacuna_ts.metering.meter import Meter
 
 _log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Live:
 
     __slots__ = (
         "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "held_bytes",
-        "late", "meter", "now", "parts", "recheck", "task",
+        "late", "meter", "now", "parts", "recheck", "reservation", "task",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,7 @@ class Live:
         self.ending: Ending | None = None
         self.meter: Meter | None = None  # of the answer, once there is one
         self.confirmed_at = self.checked_at = self.began  # when tailscaled last vouched, was last asked
+        self.reservation: Reservation | None = None  # what it holds of its limits
         self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
 
     def expect(self, within_s: float | None, late: Ending) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lacuna_ts.policy.grants import Grant, GrantUnreadable, ModelRule, check_keys, decoded_object
+from lacuna_ts.policy.grants import Grant, ModelRule
+from lacuna_ts.policy.objects import GrantUnreadable, check_keys, decoded_object
 from lacuna_ts.policy.patterns import Glob, Globs, segment_glob
 
 if TYPE_CHECKING:

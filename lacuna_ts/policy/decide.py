@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lacuna_ts.policy.grants import Grant
     from lacuna_ts.policy.providers import ProviderRule, ProviderTable
     from lacuna_ts.policy.rights import Opening, Rights
-    from lacuna_ts.terms import ProviderId, Refusal
+    from lacuna_ts.terms import Limit, ProviderId, Refusal
 
 _DECISIONS_KEPT: Final = 2000  # for one caller; model names are theirs to invent
 
@@ -47,7 +47,16 @@ class Plan:
     upstream_model: str
     labels: Mapping[str, str]
     grant: Grant  # the first that opens it
+    grants: tuple[Grant, ...] = ()  # all that open it, in order: the first that has room is charged
+    limits: Allowance | None = None  # None: nothing limits it, whichever grant is charged
     alternatives: tuple[Plan, ...] = ()  # where else it could go, in order, each judged in the same way
+
+
+class Allowance(NamedTuple):
+    """The limits that a request has to pass: every ceiling, and one of the grants."""
+
+    ceilings: tuple[Limit, ...]
+    grants: tuple[Limit | None, ...]  # of each grant that opens it, in order; None has room always
 
 
 def decide(question: Question, table: ProviderTable, unhealthy: Collection[ProviderId] = ()) -> Plan | Refusal:
@@ -106,7 +115,7 @@ def _decided_without_model(question: Question, table: ProviderTable) -> Plan | R
         if is_meant and rule.shared_state and rule.user_agents.allow(question.client):
             grant = next((one for one in rights.grants if _is_for(one, rule, question.client)), None)
             if grant is not None:
-                return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant)
+                return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant, (grant,))
     return refusals.not_yours(question)
 
 
@@ -120,10 +129,11 @@ def _decided_unread(question: Question, table: ProviderTable) -> Plan | Refusal:
     if not _opens_all(rule):
         return refusals.unread_denied(question)
     meant = [grant for grant in rights.grants if grant.providers.allow(rule.id) and _opens_all(grant)]
-    grant = next((one for one in meant if one.user_agents.allow(question.client)), None)
-    if grant is None:
+    grants = tuple(one for one in meant if one.user_agents.allow(question.client))
+    if not grants:
         return refusals.unread_not_granted(question, is_client=bool(meant))
-    return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant)
+    labels = {**rule.labels, **rights.labels}
+    return Plan(rule.id, "", "", labels, grants[0], grants, _limits(rights, rule, None, grants))
 
 
 def _opens_all(rule: ProviderRule | Grant) -> bool:
@@ -137,14 +147,27 @@ def plan_at(candidate: Candidate, question: Question, opening: Opening) -> Plan 
     client = question.client
     if not rule.allows(model, client):
         return None
-    grant = next((one for one in opening.grants if _is_for(one, rule, client)), None)
-    if grant is None:
+    grants = tuple(one for one in opening.grants if _is_for(one, rule, client))
+    if not grants:
         return None
     upstream = model
     if rule.renames or opening.renaming:
         renaming = (one for granted, one in opening.renaming if _is_for(granted, rule, client))
         upstream = resolve_rewrite(rule.by_model.covering(model), renaming, model)
-    return Plan(rule.id, model, upstream, {**rule.labels, **question.rights.labels}, grant)
+    labels = {**rule.labels, **question.rights.labels}
+    limits = _limits(question.rights, rule, model, grants)
+    return Plan(rule.id, model, upstream, labels, grants[0], grants, limits)
+
+
+def _limits(rights: Rights, rule: ProviderRule, model: str | None, grants: tuple[Grant, ...]) -> Allowance | None:
+    """What has room to be for the request; without a known model, what speaks of any."""
+    if not rights.ceilings and not rule.limits and grants[0].limit is None:
+        return None
+    ceilings = tuple(one.limit for one in (*rights.ceilings, *rule.limits) if one.covers(rule.id, model))
+    own = tuple(
+        None if one.limit is None or not one.limit.covers(rule.id, model) else one.limit.limit for one in grants
+    )
+    return Allowance(ceilings, own) if ceilings or own[0] is not None else None
 
 
 def _is_for(grant: Grant, rule: ProviderRule, client: str) -> bool:

@@ -6,28 +6,24 @@ gives nothing: a misspelt key means that its author wanted something else than w
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from lacuna_ts.policy.ceilings import limit_of
+from lacuna_ts.policy.objects import GrantUnreadable, decoded_object, glob_list, kind_of, read_object
 from lacuna_ts.policy.patterns import Glob, Globs
 from lacuna_ts.terms import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lacuna_ts.policy.ceilings import ScopedLimit
+
 ROLES: Final = frozenset({"user", "admin", "metrics"})
 
-_MAX_BYTES: Final = 64 * 1024
 _CACHEABLE_BYTES: Final = 4096
 _GRANTS_KEPT: Final = 8192  # many callers carry the same grants
-
-
-class GrantUnreadable(ValueError):
-    """A capability's object that gives nothing; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +43,18 @@ class Grant:
     user_agents: Globs  # matched against the client's id, not the raw header
     origin: str  # where it stands, for people: "tailnet policy: flare.io/cap/lacuna/grants[0]"
     named: Globs = field(repr=False, compare=False)  # the patterns of `models`
+    limit: ScopedLimit | None = None  # it admits only while this has room
 
     @staticmethod
-    def of(providers: Globs, models: tuple[ModelRule, ...], user_agents: Globs, origin: str = "") -> Grant:
+    def of(
+        providers: Globs,
+        models: tuple[ModelRule, ...],
+        user_agents: Globs,
+        origin: str = "",
+        limit: ScopedLimit | None = None,
+    ) -> Grant:
         """Make one."""
-        return Grant(providers, models, user_agents, origin, Globs(rule.pattern for rule in models))
+        return Grant(providers, models, user_agents, origin, Globs(rule.pattern for rule in models), limit)
 
     def allows(self, provider: str, model: str, client: str) -> bool:
         """Whether this one grant opens `model` at `provider` to `client`."""
@@ -64,30 +67,13 @@ def model_rules(rules: Iterable[tuple[str, str | None]]) -> tuple[ModelRule, ...
     return tuple(sorted(read, key=lambda rule: rule.pattern.text.encode("utf-8", "surrogatepass")))
 
 
-def read_object(raw: bytes, known: Iterable[str]) -> dict[str, Any]:
-    """Read one capability object. Raises GrantUnreadable unless it is an object with none but the `known` keys."""
-    value = decoded_object(raw)
-    check_keys(value, tuple(known))
-    return value
-
-
-def check_keys(value: dict[str, Any], known: tuple[str, ...]) -> None:
-    """Raise GrantUnreadable when `value` has a key that is not `known`, or one that is null."""
-    for key, inner in value.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise GrantUnreadable(f"unknown key {printable(key, 40)!r}; {hint}")
-        if inner is None:
-            raise GrantUnreadable(f"{key!r} is null; leave it out instead")
-
-
 def read_grant(raw: bytes, origin: str) -> Grant:
     """Read one object of `PREFIX/grants`. Raises GrantUnreadable; such an object must give nothing."""
     read = _kept(raw) if len(raw) <= _CACHEABLE_BYTES else _grant_or_reason(raw)
     if isinstance(read, str):
         raise GrantUnreadable(read)
-    return Grant(read.providers, read.models, read.user_agents, origin, read.named)
+    limit = None if read.limit is None else read.limit.at(origin)
+    return Grant(read.providers, read.models, read.user_agents, origin, read.named, limit)
 
 
 def read_labels(raw: bytes) -> dict[str, str]:
@@ -95,7 +81,7 @@ def read_labels(raw: bytes) -> dict[str, str]:
     value = decoded_object(raw)
     for key, inner in value.items():
         if not isinstance(inner, str):
-            raise GrantUnreadable(f"the value of {printable(key, 40)!r} must be text, is {_kind(inner)}")
+            raise GrantUnreadable(f"the value of {printable(key, 40)!r} must be text, is {kind_of(inner)}")
     return value
 
 
@@ -107,26 +93,17 @@ def read_role(raw: bytes) -> str:
     return role
 
 
-def glob_list(value: object, key: str) -> Globs:
-    """Read a list of globs. Raises GrantUnreadable, naming `key`."""
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise GrantUnreadable(f"{key!r} must be a list of globs")
-    try:
-        return Globs.parse(value)
-    except ValueError as error:
-        raise GrantUnreadable(f"{key!r}: {error}") from None
-
-
 def _grant_or_reason(raw: bytes) -> Grant | str:
     try:
         value = read_object(raw, ("providers", "models", "user_agents", "limits"))
-        if value.get("limits", {}) != {}:
-            # Giving the grant without its limits would be more than its author meant to give.
-            return "it has limits, and this version does not enforce limits"
+        amounts = value.get("limits", {})
+        if not isinstance(amounts, dict):
+            raise GrantUnreadable("'limits' must be an object such as {\"tokens_per_day\": 1000000}")  # noqa: TRY301
         return Grant.of(
             glob_list(value.get("providers", []), "providers"),
             _model_rules(value.get("models", {})),
             glob_list(value.get("user_agents", []), "user_agents"),
+            limit=limit_of(amounts, content=value) if amounts else None,
         )
     except GrantUnreadable as error:
         return str(error)
@@ -150,21 +127,3 @@ def _model_rules(value: object) -> tuple[ModelRule, ...]:
         return model_rules(rules)
     except ValueError as error:
         raise GrantUnreadable(f"'models': {error}") from None
-
-
-def decoded_object(raw: bytes) -> dict[str, Any]:
-    """Decode one capability object. Raises GrantUnreadable unless it is a JSON object of bearable size."""
-    if len(raw) > _MAX_BYTES:
-        raise GrantUnreadable(f"larger than {_MAX_BYTES} bytes")
-    try:
-        value = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        raise GrantUnreadable("not valid JSON") from None
-    if not isinstance(value, dict):
-        raise GrantUnreadable(f"must be an object, is {_kind(value)}")
-    return value
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

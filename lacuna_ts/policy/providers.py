@@ -10,6 +10,7 @@ from lacuna_ts.policy.patterns import Globs, PatternIndex
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lacuna_ts.policy.ceilings import ScopedLimit
     from lacuna_ts.policy.grants import ModelRule
     from lacuna_ts.terms import ProviderId
 
@@ -35,6 +36,7 @@ class ProviderRule:
     opaque: bool = False
     disabled: bool = False
     shared_state: bool = False  # whether what lies there (files, earlier answers) may be reached by all who may use it
+    limits: tuple[ScopedLimit, ...] = ()  # ceilings for everybody who goes there
     named: Globs = field(init=False, repr=False)  # the patterns of `models`
     names: tuple[str, ...] = field(init=False, repr=False)  # the models that it has by name: listed, or exact rules
     by_model: PatternIndex[ModelRule] = field(init=False, repr=False)

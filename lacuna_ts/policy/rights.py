@@ -11,12 +11,15 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lacuna_ts.policy.aperture import APERTURE, read_aperture
-from lacuna_ts.policy.grants import Grant, GrantUnreadable, read_grant, read_labels, read_role
+from lacuna_ts.policy.ceilings import read_limit
+from lacuna_ts.policy.grants import Grant, read_grant, read_labels, read_role
+from lacuna_ts.policy.objects import GrantUnreadable
 from lacuna_ts.policy.patterns import Globs, PatternIndex
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from lacuna_ts.policy.ceilings import ScopedLimit
     from lacuna_ts.policy.decide import Plan
     from lacuna_ts.policy.grants import ModelRule
     from lacuna_ts.policy.providers import ProviderRule
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from lacuna_ts.terms import Caller, Refusal
 
 DEFAULT_PREFIX: Final = "flare.io/cap/lacuna"
-_NOT_ENFORCED: Final = "this version does not enforce limits"
 _REACHES_KEPT: Final = 1000
 
 
@@ -46,6 +48,14 @@ class Blocked:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalCeiling:
+    """One entry of the file's `limits`."""
+
+    sources: tuple[Source, ...]
+    limit: ScopedLimit
+
+
+@dataclass(frozen=True, slots=True)
 class LocalPolicy:
     """What the configuration file says about callers."""
 
@@ -53,6 +63,7 @@ class LocalPolicy:
     grants: tuple[LocalGrant, ...] = ()
     groups: Mapping[str, tuple[Source, ...]] = field(default_factory=dict)  # by full name: "group:eng"
     blocked: tuple[Blocked, ...] = ()
+    ceilings: tuple[LocalCeiling, ...] = ()
 
 
 class PolicyProblem(NamedTuple):
@@ -94,6 +105,7 @@ class Rights:
     blocked: str | None = None  # the reason, None when not blocked
     unreadable: str | None = None  # why nothing may be decided for them
     problems: tuple[PolicyProblem, ...] = ()
+    ceilings: tuple[ScopedLimit, ...] = ()  # bind whatever the grants say
     is_guest_turned_away: bool = False  # a shared-in caller whom no `autogroup:shared` grant admits
     decisions: dict[tuple[object, ...], Plan | Refusal] = field(default_factory=dict, repr=False)  # bounded by decide
     hints: dict[tuple[object, ...], str] = field(default_factory=dict, repr=False)  # bounded by refusals
@@ -164,6 +176,7 @@ class _Reader:
         self.labels: dict[str, list[str]] = {}
         self.roles: set[str] = set()
         self.problems: list[PolicyProblem] = []
+        self.ceilings: list[ScopedLimit] = []
         self.unreadable: str | None = None
 
     def read(self, capabilities: Mapping[str, tuple[bytes, ...]], prefixes: tuple[str, ...], origin: str) -> None:
@@ -174,8 +187,11 @@ class _Reader:
                 except GrantUnreadable as error:
                     self.problems.append(PolicyProblem(capability, f"entry {index}: {error}"))
         for prefix in prefixes:
-            if capabilities.get(f"{prefix}/limits"):
-                self._refuse(f"{prefix}/limits", _NOT_ENFORCED)
+            for index, raw in enumerate(capabilities.get(f"{prefix}/limits", ())):
+                try:
+                    self.ceilings.append(read_limit(raw, f"{origin}: {prefix}/limits[{index}]"))
+                except GrantUnreadable as error:
+                    self._refuse(f"{prefix}/limits", f"entry {index}: {error}")
 
     def _entry(self, kind: str, raw: bytes, origin: str) -> None:
         match kind:
@@ -221,6 +237,9 @@ def rights_of(caller: Caller, local: LocalPolicy) -> Rights:
             reader.read(grant.capabilities, local.prefixes, grant.origin)
     if reader.grants:
         reader.roles.add("user")
+    for one in local.ceilings:  # as with `blocked`, meaning more people is the safe side
+        if any(source.describes(caller, local.groups) for source in one.sources):
+            reader.ceilings.append(one.limit)
     return Rights(
         grants=tuple(reader.grants),
         labels={key: ",".join(sorted(values)) for key, values in sorted(reader.labels.items())},
@@ -228,6 +247,7 @@ def rights_of(caller: Caller, local: LocalPolicy) -> Rights:
         blocked=blocked,
         unreadable=reader.unreadable,
         problems=tuple(reader.problems),
+        ceilings=tuple(reader.ceilings),
         is_guest_turned_away=is_turned_away,
     )
 

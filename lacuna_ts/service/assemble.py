@@ -7,6 +7,7 @@ import resource
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from lacuna_ts import __version__
 from lacuna_ts.admin.pages import Pages
@@ -14,12 +15,14 @@ from lacuna_ts.config.policy_of import client_table, local_policy, provider_tabl
 from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
+from lacuna_ts.limits.keeper import Keeper
 from lacuna_ts.service.google import google_oauth, vertex_place
 from lacuna_ts.tailnet.addresses import is_tailnet
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
 from lacuna_ts.telemetry.record import Meters
+from lacuna_ts.terms import printable
 from lacuna_ts.upstream.provider import Patience, UpstreamProvider, authorizer_for
 from lacuna_ts.upstream.send import AiohttpUpstream
 from lacuna_ts.upstream.session import open_session
@@ -28,11 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lacuna_ts.config.settings import Provider, Settings
+    from lacuna_ts.limits.keeper import Notice
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.telemetry.record import WhoIsResult
-    from lacuna_ts.terms import Caller
+    from lacuna_ts.terms import Caller, Usage
     from lacuna_ts.upstream.wire import Upstream
 
 _log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class Lasting:
     meters: Meters
     log: Log
     running: Running
+    keeper: Keeper
     pages: Pages
     crowd: Crowd
 
@@ -70,6 +75,8 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         bus_up=lambda: tailnet.bus_up,
         key_expiry_s=lambda: _left(tailnet.state.key_expiry),
     )
+    keeper = Keeper(ZoneInfo(settings.limits_timezone), unpriced, _announcer(meters))
+    meters.follow_limits(lambda: keeper.standings(time.perf_counter(), time.time()))
     return Lasting(
         api=api,
         tailnet=tailnet,
@@ -78,6 +85,7 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         meters=meters,
         log=log,
         running=Running(),
+        keeper=keeper,
         pages=Pages.load(),
         crowd=Crowd(
             most_connections(_descriptors()),
@@ -102,6 +110,21 @@ def known_models(table: ProviderTable) -> set[str]:
 def _observer(meters: Meters) -> Callable[[str, float], None]:
     names: dict[str, WhoIsResult] = {"ok": "known", "not_found": "unknown", "error": "unavailable"}
     return lambda result, seconds: meters.whois(names[result], seconds)
+
+
+def _announcer(meters: Meters) -> Callable[[Notice], None]:
+    def announce(notice: Notice) -> None:
+        meters.limit_noticed(notice.name, notice.per_cent)
+        _log.warning(
+            "%s has used %d %% of %s (%s)", printable(notice.owner), notice.per_cent, notice.name, notice.origin
+        )
+
+    return announce
+
+
+def unpriced(provider: str, model: str, usage: Usage) -> int | None:  # noqa: ARG001 - the form of what prices
+    """What a usage costs while no prices are known: None, which refuses where money is limited."""
+    return None
 
 
 def _left(expiry: float | None) -> float | None:
@@ -159,6 +182,7 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         meters=lasting.meters,
         log=lasting.log,
         running=lasting.running,
+        keeper=lasting.keeper,
         pages=lasting.pages,
         now=time.time,
         new_id=request_ids(),

@@ -7,10 +7,12 @@ import contextlib
 import gc
 import logging
 import signal
+import time
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
 from lacuna_ts.gateway.crowd import LOOK_EVERY_S
+from lacuna_ts.gateway.quotas import all_of
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
 from lacuna_ts.service.control import Control
 from lacuna_ts.service.health import health
@@ -65,7 +67,13 @@ class Daemon:
             on_change=self._tell,
         )
         started_at = self.parts.now()
-        questions = {"health": lambda: health(self.parts, self.listeners, started_at=started_at)}
+        questions = {
+            "health": lambda: health(self.parts, self.listeners, started_at=started_at),
+            "limits": lambda: (
+                all_of(self.parts.keeper.standings(time.perf_counter(), time.time()))
+                | {"reservations": self.parts.keeper.open}
+            ),
+        }
         self._control = None if control_directory is None else Control(control_directory, questions)
         self._tasks = Tasks()
         self._followers = Tasks()
@@ -129,8 +137,13 @@ class Daemon:
             self._lasting.meters.reloaded(is_success=False)
             _log.exception("the configuration was not reloaded, the old one stays")
             return
-        if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
-            _log.warning("changes of `listen` and `tailnet` take effect after a restart")
+        old = self._settings
+        if (settings.listen, settings.tailnet, settings.limits_timezone) != (
+            old.listen,
+            old.tailnet,
+            old.limits_timezone,
+        ):
+            _log.warning("changes of `listen`, `tailnet` and `limits_timezone` take effect after a restart")
         self.parts = parts
         show_certificates()
         if self.listeners.tls.orders is not None:

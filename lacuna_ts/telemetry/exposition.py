@@ -56,7 +56,7 @@ async def pieces(
     for family in registry.families:
         header = _header(family.spec, is_openmetrics=is_openmetrics)
         if isinstance(family, LiveFamily):
-            lines = family.text() if only_user is None else ""
+            lines = family.text(only_user)
             if lines:
                 yield (header + lines).encode()
             continue

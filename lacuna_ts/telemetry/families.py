@@ -100,13 +100,25 @@ RELOADS: Final = FamilySpec(
 SERIES_DROPPED: Final = FamilySpec(
     "lacuna_series_dropped_total", "counter", "Series that were not made because `metrics.max_series` was reached."
 )
+LIMIT_REMAINING: Final = FamilySpec(
+    "lacuna_limit_remaining_ratio",
+    "gauge",
+    "How much of a limit is left, from 1 (all) to 0 (nothing); `limit` says where it stands and which amount.",
+    ("user", "limit"),
+)
+LIMIT_NOTICES: Final = FamilySpec(
+    "lacuna_limit_notices_total",
+    "counter",
+    "Daily and monthly limits that passed a threshold: 50, 80 or 100 per cent, each once in a period.",
+    ("limit", "threshold"),
+)
 BUILD_INFO: Final = FamilySpec("lacuna_build_info", "info", "The version that runs; always 1.", ("version", "python"))
 
 FAMILIES: Final[tuple[FamilySpec, ...]] = (
     PROVIDER_REQUESTS, PROVIDER_INPUT, PROVIDER_OUTPUT, PROVIDER_TOKENS, PROVIDER_CACHE_CREATION, PROVIDER_CACHE_READ,
     USAGE_TOKENS, REQUESTS, REFUSALS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, IN_FLIGHT, ACTIVE_CALLERS,
     WHOIS_SECONDS, WHOIS, POLICY_ERRORS, UPSTREAM_ERRORS, TAILSCALED_UP, BUS_UP, NODE_KEY_EXPIRY, RELOADS,
-    SERIES_DROPPED, BUILD_INFO,
+    SERIES_DROPPED, LIMIT_REMAINING, LIMIT_NOTICES, BUILD_INFO,
 )  # fmt: skip
 
 CACHE_DURATION: Final = "cache_duration"  # stands last, after the grant labels

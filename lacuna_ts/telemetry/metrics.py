@@ -167,10 +167,16 @@ class LiveFamily:
         self.spec = spec
         self.read = read
 
-    def text(self) -> str:
-        """The sample lines. A reader that fails takes only its own lines with it: metrics fail open."""
+    def text(self, only_user: str | None = None) -> str:
+        """The sample lines; with `only_user` those that carry that user.
+
+        A reader that fails takes only its own lines with it: metrics fail open.
+        """
+        at = _user_at(self.spec)
+        if only_user is not None and at is None:
+            return ""
         try:
-            readings = list(self.read())
+            readings = [one for one in self.read() if only_user is None or at is None or one[0][at] == only_user]
         except Exception:  # noqa: BLE001 - whatever is wrong with the part that is read, the others are still wanted
             return ""
         name, labels = self.spec.name, self.spec.labels

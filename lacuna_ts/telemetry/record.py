@@ -7,7 +7,8 @@ one kind of request (provider, handler, user, model, client, labels) are found b
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Final, Literal
+import re
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from prometheus_client import PlatformCollector, ProcessCollector
 
@@ -26,7 +27,32 @@ if TYPE_CHECKING:
 
 WhoIsResult = Literal["known", "unknown", "unavailable"]
 
+_LINE: Final = re.compile(r" \(line \d+\)")  # a series should not end because a file was edited above
 _KINDS_KEPT: Final = 16_384  # ten thousand users with more than one model each; then the oldest is found anew
+
+
+class LimitFacts(Protocol):
+    """How one amount of a limit stands."""
+
+    @property
+    def owner(self) -> str:
+        """Whose it is: what stands in the label `user`."""
+
+    @property
+    def origin(self) -> str:
+        """Where the limit stands."""
+
+    @property
+    def name(self) -> str:
+        """Which of its amounts."""
+
+    @property
+    def amount(self) -> int:
+        """How much it is."""
+
+    @property
+    def left(self) -> int:
+        """How much of it is left."""
 
 
 class Meters:
@@ -53,6 +79,8 @@ class Meters:
         self._tailscaled_up: Callable[[], bool] | None = None
         self._bus_up: Callable[[], bool] | None = None
         self._key_expiry_s: Callable[[], float | None] | None = None
+        self._limits: Callable[[], Iterable[LimitFacts]] = lambda: ()
+        self._notices = self.registry.counter(families.LIMIT_NOTICES)
         self._process = (ProcessCollector(registry=None), PlatformCollector(registry=None))
         self._version = version
         self._add_live_families()
@@ -91,6 +119,10 @@ class Meters:
         self._bus_up = bus_up
         self._key_expiry_s = key_expiry_s
 
+    def follow_limits(self, read: Callable[[], Iterable[LimitFacts]]) -> None:
+        """Where to read how limits stand."""
+        self._limits = read
+
     def _add_live_families(self) -> None:
         live = self.registry.live
         live(families.IN_FLIGHT, self._read_in_flight)
@@ -98,6 +130,7 @@ class Meters:
         live(families.TAILSCALED_UP, lambda: _flag(self._tailscaled_up))
         live(families.BUS_UP, lambda: _flag(self._bus_up))
         live(families.NODE_KEY_EXPIRY, self._read_key_expiry)
+        live(families.LIMIT_REMAINING, self._read_limits)
         live(families.SERIES_DROPPED, lambda: [((), self.registry.dropped)])
         live(families.BUILD_INFO, lambda: [((self._version, platform.python_version()), 1)])
 
@@ -138,6 +171,10 @@ class Meters:
         self._tables.whois.child((result,)).value += 1
         self._tables.whois_seconds.observe(seconds)
 
+    def limit_noticed(self, limit: str, per_cent: int) -> None:
+        """A limit passed a threshold."""
+        self._notices.child((limit, str(per_cent))).value += 1
+
     def policy_error(self, capability: str) -> None:
         """Count an entry of `capability` that could not be read."""
         self._tables.policy_errors.child((printable(capability),)).value += 1
@@ -173,6 +210,15 @@ class Meters:
     def _read_active_callers(self) -> Iterable[Reading]:
         keys = {exchange.caller.key for exchange in self._in_flight if exchange.caller is not None}
         return [((), len(keys))]
+
+    def _read_limits(self) -> Iterable[Reading]:
+        left = {  # of two that stand at one place, before and after a reload, the newer
+            (printable(one.owner), _LINE.sub("", f"{one.origin}.{one.name}")): one.left / one.amount
+            if one.amount
+            else 0
+            for one in self._limits()
+        }
+        return left.items()
 
     def _read_key_expiry(self) -> Iterable[Reading]:
         left = None if self._key_expiry_s is None else self._key_expiry_s()

@@ -29,7 +29,8 @@ from lacuna_ts.framing.coding import decoder_for
 from lacuna_ts.framing.sse import SseDecoder
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.clients import ClientTable
-from lacuna_ts.policy.grants import GrantUnreadable, model_rules, read_grant
+from lacuna_ts.policy.grants import model_rules, read_grant
+from lacuna_ts.policy.objects import GrantUnreadable
 from lacuna_ts.policy.patterns import Glob, Globs, most_specific
 from lacuna_ts.policy.rewriting import resolve_rewrite
 from lacuna_ts.policy.rights import LocalPolicy, rights_of

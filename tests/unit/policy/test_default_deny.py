@@ -7,8 +7,9 @@ import json
 import pytest
 
 from lacuna_ts.policy.decide import Plan, decide
-from lacuna_ts.policy.grants import GrantUnreadable, read_grant
+from lacuna_ts.policy.grants import read_grant
 from lacuna_ts.policy.listing import models_for, usable_providers
+from lacuna_ts.policy.objects import GrantUnreadable
 from lacuna_ts.policy.rights import Blocked, LocalGrant, LocalPolicy, rights_of
 from lacuna_ts.policy.sources import Source
 
@@ -51,13 +52,21 @@ def _local(build, src, app, **said):
         ({GRANTS: [{"providers": "p"}]}, "no_grant"),
         ({GRANTS: [{"providers": [1]}]}, "no_grant"),
         ({GRANTS: [{"user_agents": ["a**"]}]}, "no_grant"),
-        ({GRANTS: [{"limits": {"requests_per_minute": 1}}]}, "no_grant"),
+        ({GRANTS: [{"limits": {"requests_per_minute": 1}}]}, "yes"),
+        ({GRANTS: [{"limits": {"requests_per_minute": -1}}]}, "no_grant"),
+        ({GRANTS: [{"limits": {"requests_per_minute": "1"}}]}, "no_grant"),
+        ({GRANTS: [{"limits": {"requests_per_minut": 1}}]}, "no_grant"),
+        ({GRANTS: [{"limits": {"tokens_per_day": 1e300}}]}, "no_grant"),
         ({GRANTS: [{"limits": []}]}, "no_grant"),
         ({GRANTS: [{"limits": {}}]}, "yes"),
         ({GRANTS: [{"models": ["m"]}, {}]}, "yes"),
         ({"FLARE.io/cap/lacuna/grants": [{}]}, "no_grant"),
         ({LABELS: [{"team": "x"}], ROLE: [{"role": "admin"}]}, "no_grant"),
-        ({GRANTS: [{}], LIMITS: [{"requests_per_minute": 1}]}, "policy_unreadable"),
+        ({GRANTS: [{}], LIMITS: [{"requests_per_minute": 1}]}, "yes"),
+        ({GRANTS: [{}], LIMITS: [{"requests_per_minute": 1.5}]}, "policy_unreadable"),
+        ({GRANTS: [{}], LIMITS: [{"requests_per_minute": True}]}, "policy_unreadable"),
+        ({GRANTS: [{}], LIMITS: [{"usd_per_day": "10"}]}, "policy_unreadable"),
+        ({GRANTS: [{}], LIMITS: [{}]}, "policy_unreadable"),
         ({GRANTS: [{}], LIMITS: ["?"]}, "policy_unreadable"),
         ({GRANTS: [{}], LIMITS: []}, "yes"),
         ({APERTURE: [{"role": "user"}]}, "no_grant"),

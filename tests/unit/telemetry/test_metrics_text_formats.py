@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
+from lacuna_ts.limits.keeper import Standing
 from lacuna_ts.telemetry import exposition, families
 from lacuna_ts.telemetry.metrics import FamilySpec, Registry, number
 from lacuna_ts.telemetry.record import Meters
@@ -34,6 +35,10 @@ def _used_meters():
     meters.whois("known", 0.001)
     meters.policy_error("c")
     meters.reloaded(is_success=True)
+    meters.limit_noticed("tokens_per_day", 80)
+    meters.follow_limits(
+        lambda: [Standing("k|u", "a@b.c", "limits[0] (line 7)", "tokens_per_day", 10, 7, 1, 2, 9.0, False)]
+    )
     return meters
 
 

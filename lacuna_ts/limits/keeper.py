@@ -1,0 +1,336 @@
+"""Keeps count of every limit, in memory and without waiting for anything.
+
+`reserve` admits a request or refuses it, `Reservation.settle` puts the truth in place of what was held. Both are
+synchronous and nothing comes between a check and the counting that follows, so requests and concurrency are exact
+within one process. Requests per minute and hour are a log of admissions, not an average: no 60 s hold more than N.
+
+Two clocks are passed in: `now`, which is never set and on which minutes and hours roll, and `wall`, seconds since the
+epoch, for days and months. When the wall clock is set back the latest time that was seen stands until it is reached.
+
+After a start the counters are filled with `restore`, from `Charge` rows:
+
+    account    one of `Exchange.charged`, as it was stored with the exchange
+    wall       when the exchange was settled, seconds since the epoch
+    requests   1, or how many exchanges the row adds up
+    input_tokens, output_tokens, cache_read_tokens   input includes cache reads
+    nano_usd   what it cost, None when unpriced
+
+Rows may add up exchanges of one account and one `wall` hour when they are older than an hour; younger ones stand alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from lacuna_ts.limits import wording
+from lacuna_ts.limits.budgets import Account, Counter, Needs, used_by
+from lacuna_ts.limits.windows import Rolling
+from lacuna_ts.terms import NO_USAGE, Refusal, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from datetime import tzinfo
+
+    from lacuna_ts.terms import Caller, Limit
+
+_ACCOUNTS_KEPT: Final = 50_000
+
+
+class Charge(NamedTuple):
+    """What one account was charged, as the ledger tells it after a start."""
+
+    account: str
+    wall: float
+    requests: int = 1
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    nano_usd: int | None = None
+
+
+class Ask(NamedTuple):
+    """One request, as far as limits are concerned."""
+
+    provider: str
+    model: str  # as it is called upstream: what is priced
+    input_tokens: int  # estimated
+    max_output_tokens: int | None  # as asked for
+
+
+class Standing(NamedTuple):
+    """One amount as it stands, for people and metrics."""
+
+    account: str
+    owner: str
+    origin: str
+    name: str
+    amount: int
+    used: int
+    held: int
+    left: int
+    refills_in_s: float | None  # None: nothing has to refill
+    is_shadow: bool
+
+
+class Notice(NamedTuple):
+    """A threshold that was passed: once in each day or month."""
+
+    owner: str
+    origin: str
+    name: str
+    per_cent: int
+
+
+class Reservation:
+    """What one admitted request holds. Ends with `settle`, which may be called again without effect."""
+
+    __slots__ = ("_ask", "_guess", "_holds", "_keeper", "accounts", "max_output_tokens")
+
+    def __init__(
+        self, keeper: Keeper, ask: Ask, guess: Needs, holds: list[tuple[Account, Counter, int]], accounts: list[Account]
+    ) -> None:
+        self._keeper: Keeper | None = keeper
+        self._ask = ask
+        self._guess = guess
+        self._holds = holds
+        self.accounts = accounts
+        tops = [
+            one.limit.max_output_tokens for one in accounts if one.limit.max_output_tokens and not one.limit.is_shadow
+        ]
+        self.max_output_tokens: int | None = min(tops) if tops else None  # what the answer is to be kept within
+
+    @property
+    def charged(self) -> tuple[str, ...]:
+        """The accounts, for the ledger."""
+        return tuple(one.id for one in self.accounts)
+
+    def settle(self, usage: Usage, *, is_answered: bool, now: float, wall: float) -> None:
+        """Charge what was used. `is_answered`: a provider answered with success, so that silence is not nothing."""
+        keeper = self._keeper
+        if keeper is None:
+            return
+        self._keeper = None
+        keeper.settle(
+            self._ask, self._guess, self._holds, self.accounts, usage, is_answered=is_answered, now=now, wall=wall
+        )
+
+
+class Keeper:
+    """All accounts of this process."""
+
+    def __init__(
+        self,
+        zone: tzinfo,
+        cost: Callable[[str, str, Usage], int | None],
+        on_notice: Callable[[Notice], None] = lambda _: None,
+    ) -> None:
+        """`zone` is where days and months begin; `cost` prices a usage in nano-dollars, None where it cannot."""
+        self._zone = zone
+        self._cost = cost
+        self._on_notice = on_notice
+        self._accounts: dict[tuple[str, str], Account] = {}
+        self._restored: dict[str, list[Charge]] = {}
+        self._restored_at = (0.0, 0.0)
+        self._wall = 0.0
+        self.open = 0  # reservations that are not settled
+
+    # --- admission ----------------------------------------------------------------------------------------------
+
+    def reserve(  # noqa: PLR0917 - called once for each request
+        self,
+        caller: Caller,
+        ceilings: Sequence[Limit],
+        grants: Sequence[Limit | None],
+        ask: Ask,
+        now: float,
+        wall: float,
+    ) -> Reservation | Refusal:
+        """Admit a request that every ceiling and one of `grants` has room for, or say which limit refuses it."""
+        self._wall = wall = max(wall, self._wall)
+        bound = [self._account(one, caller) for one in ceilings]
+        guess: Needs | None = None
+        for account in bound:
+            guess = self._needs(account, ask, guess)
+        first: Refusal | None = None
+        for limit in grants:
+            accounts = bound if limit is None else [*bound, self._account(limit, caller)]
+            needs = guess if limit is None else self._needs(accounts[-1], ask, guess)
+            if needs is None:
+                needs = _NOTHING
+            for account in accounts:
+                if account.is_priced:
+                    needs = Needs(*needs[:-1], self._price(ask, needs))
+                    break
+            refusal = self._refusal(accounts, needs, ask, now, wall)
+            if refusal is None:
+                return self._admit(accounts, needs, ask, now, wall)
+            if first is None or (refusal.retry_after_s or 0) < (first.retry_after_s or 0):
+                first = refusal
+        assert first is not None, "a request is only judged when a grant opens it"
+        return first
+
+    def _needs(self, account: Account, ask: Ask, other: Needs | None) -> Needs:
+        """What `ask` will probably use; of several accounts, the one that has seen the longest answers counts."""
+        usual = account.usual_output
+        asked = ask.max_output_tokens
+        top = account.limit.max_output_tokens
+        output = usual if asked is None else min(asked, usual)
+        output = output if top is None else min(output, top)
+        if other is not None and other.output >= output:
+            return other
+        return Needs(1, 1, ask.input_tokens + output, ask.input_tokens, output, 0)
+
+    def _refusal(self, accounts: Sequence[Account], needs: Needs, ask: Ask, now: float, wall: float) -> Refusal | None:
+        for account in accounts:
+            limit = account.limit
+            if limit.is_shadow:
+                continue
+            if limit.max_input_tokens is not None and ask.input_tokens > limit.max_input_tokens:
+                return wording.too_large(ask.input_tokens, limit.max_input_tokens)
+            for counter in account.counters:
+                need = needs[counter.place]
+                if need is None:
+                    return wording.unpriced(ask.model, counter.name)
+                if not counter.admits(need, now, wall):
+                    return wording.spent(counter, need, now, wall)
+        return None
+
+    def _price(self, ask: Ask, needs: Needs) -> int | None:
+        return self._cost(ask.provider, ask.model, Usage(needs.input, needs.output, source="estimated"))
+
+    def _admit(self, accounts: list[Account], needs: Needs, ask: Ask, now: float, wall: float) -> Reservation:
+        holds: list[tuple[Account, Counter, int]] = []
+        for account in accounts:
+            for counter in account.counters:
+                kind = counter.kind
+                if kind == "requests":
+                    counter.look(now, wall)
+                    counter.use(1, now, wall)
+                    self._notice(account, counter)
+                    continue
+                need = needs[counter.place] or 0  # None: unpriced, in a shadow
+                counter.held += need
+                holds.append((account, counter, need))
+        self.open += 1
+        return Reservation(self, ask, needs, holds, accounts)
+
+    def _account(self, limit: Limit, caller: Caller) -> Account:
+        if limit.pool:
+            owner = f"pool:{limit.pool}"
+        else:
+            owner = f"node:{caller.node.stable_id}" if limit.is_per_node else caller.key
+        account = self._accounts.get((limit.key, owner))
+        if account is None:
+            if len(self._accounts) >= _ACCOUNTS_KEPT:
+                self._accounts = {key: one for key, one in self._accounts.items() if not one.is_idle}
+            shown = limit.pool or (f"{caller.label}@{caller.node.name}" if limit.is_per_node else caller.label)
+            account = Account(f"{limit.key}|{owner}", limit, shown, self._zone, self._wall)
+            self._accounts[limit.key, owner] = account
+            self._refill(account)
+        return account
+
+    # --- the truth ----------------------------------------------------------------------------------------------
+
+    def settle(
+        self,
+        ask: Ask,
+        guess: Needs,
+        holds: Sequence[tuple[Account, Counter, int]],
+        accounts: Iterable[Account],
+        usage: Usage,
+        *,
+        is_answered: bool,
+        now: float,
+        wall: float,
+    ) -> None:
+        """Let go of what one reservation holds and charge what was used. Called by the reservation, once."""
+        self._wall = wall = max(wall, self._wall)
+        self.open -= 1
+        for _, counter, held in holds:  # before anything that could go wrong
+            counter.held -= held
+        cost: int | None = -1
+        for account, counter, _ in holds:
+            kind = counter.kind
+            if kind == "concurrent":
+                continue
+            counter.look(now, wall)
+            if kind == "money":
+                if cost == -1:
+                    cost = self._charged_money(ask, guess, usage, is_answered=is_answered)
+                amount = cost or 0
+            else:
+                taken = used_by(
+                    usage, guess, counts_cache_reads=account.limit.counts_cache_reads, is_answered=is_answered
+                )
+                amount = sum(taken) if kind == "tokens" else taken[0] if kind == "input" else taken[1]
+            counter.use(amount, now, wall)
+            self._notice(account, counter)
+        if usage.output_tokens is not None:
+            for account in accounts:
+                account.learn(usage.output_tokens)
+
+    def _charged_money(self, ask: Ask, guess: Needs, usage: Usage, *, is_answered: bool) -> int | None:
+        if usage.input_tokens is None and usage.output_tokens is None:
+            usage = Usage(guess.input, guess.output, source="estimated") if is_answered else NO_USAGE
+        return self._cost(ask.provider, ask.model, usage)
+
+    def _notice(self, account: Account, counter: Counter) -> None:
+        per_cent = counter.passed()
+        if per_cent:
+            self._on_notice(Notice(account.owner, account.limit.origin, counter.name, per_cent))
+
+    # --- after a start ------------------------------------------------------------------------------------------
+
+    def restore(self, rows: Iterable[Charge], *, now: float, wall: float) -> None:
+        """Take over what was charged before this start. Each account is filled when its limit is first met."""
+        self._wall = max(wall, self._wall)
+        self._restored_at = (now, wall)
+        for row in rows:
+            self._restored.setdefault(row.account, []).append(row)
+
+    def _refill(self, account: Account) -> None:
+        rows = self._restored.pop(account.id, ())
+        now, wall = self._restored_at
+        for row in sorted(rows, key=lambda row: row.wall):
+            read = row.input_tokens if account.limit.counts_cache_reads else row.input_tokens - row.cache_read_tokens
+            amounts = {
+                "requests": row.requests,
+                "tokens": read + row.output_tokens,
+                "input": read,
+                "output": row.output_tokens,
+                "money": row.nano_usd or 0,
+            }
+            at = now - max(0.0, wall - row.wall)
+            for counter in account.counters:
+                if counter.kind == "concurrent":
+                    continue
+                if not isinstance(counter.window, Rolling) or at > now - counter.window.seconds:
+                    counter.use(amounts[counter.kind], at, row.wall)
+                counter.passed()
+
+    # --- for people ---------------------------------------------------------------------------------------------
+
+    def standings(self, now: float, wall: float) -> Iterator[Standing]:
+        """Every amount as it stands."""
+        wall = max(wall, self._wall)
+        for account in tuple(self._accounts.values()):
+            yield from _standings(account, now, wall)
+
+    def standing_of(self, limit: Limit, caller: Caller, now: float, wall: float) -> list[Standing]:
+        """The amounts of one limit, as they stand for `caller`."""
+        self._wall = wall = max(wall, self._wall)
+        return list(_standings(self._account(limit, caller), now, wall))
+
+
+_NOTHING: Final = Needs(1, 1, 0, 0, 0, 0)
+
+
+def _standings(account: Account, now: float, wall: float) -> Iterator[Standing]:
+    limit = account.limit
+    for counter in account.counters:
+        used = counter.look(now, wall)
+        refills = counter.wait_s(1, now, wall) if used else None
+        yield Standing(
+            account.id, account.owner, limit.origin, counter.name, counter.amount, used, counter.held,
+            max(0, counter.amount - used - counter.held), refills, limit.is_shadow,
+        )  # fmt: skip
