@@ -206,6 +206,8 @@ class Exchange:
     upstream_s: float = 0.0  # spent waiting for the provider; the rest of total_s is ours or the caller's
     overhead_s: float | None = None  # from the request being complete to it being sent upstream
     total_s: float = 0.0
+    session: str = ""  # the client's own id of the conversation, where it sends one
+    entry: int = 0  # which note opened its row of the ledger; 0: none did
     is_closed: bool = False
 
 
