@@ -22,6 +22,8 @@ _COMMANDS: Final = {
     "explain": "say what somebody could use, going by the file and given capabilities; needs no tailscaled",
     "agent-env": "the settings that make a client use this gateway",
     "health": "how the running daemon is",
+    "usage": "who used what, and what it cost",
+    "prices": "what a model costs here, and which models have no price",
     "docs": "print the documentation that ships with this version",
 }
 

@@ -24,7 +24,7 @@ RESTRICTING: Final = {
     "quotas": "quotas are not built yet: starting without them",
 }
 OBSERVING: Final = (
-    "ledger", "exporters", "captures", "database", "auto_cost_basis", "mcp", "connectors", "flags", "chat_models",
+    "exporters", "captures", "database", "auto_cost_basis", "mcp", "connectors", "flags", "chat_models",
     "filterable", "filterable_headers", "limits_timezone", "$schema",
 )  # fmt: skip
 PROVIDER_RESTRICTING: Final = {
@@ -37,7 +37,7 @@ PROVIDER_NEEDED: Final = {
     "preset": "presets are not built yet: write `baseurl`, `authorization` and `compatibility`",
 }
 PROVIDER_OBSERVING: Final = (
-    "fallback", "discover", "price_as", "cost_basis", "model_cost_map", "upstream",
+    "fallback", "discover", "upstream",
 )  # fmt: skip
 GRANT_RESTRICTING: Final = ("limits", "quotas", "send_hooks")
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, get_args
 
 from lacuna_ts.config import baseurl, compatibility
+from lacuna_ts.config.costs import read_basis
 from lacuna_ts.config.policy_of import glob_problem
 from lacuna_ts.config.settings import Authorization, AuthorizationKind, Provider, Timeouts
 from lacuna_ts.terms import ProviderId
@@ -73,7 +74,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
     provider = _with_dialects(provider, entry, path, found)
     try:
         url = _base_url(key, entry, path, found)
-        provider = replace(provider, baseurl=url)
+        provider = replace(provider, baseurl=url, pricing=read_basis(entry, url))
         provider = replace(provider, authorization=_authorization(provider, entry, path, found))
     except _Unusable as reason:
         if not provider.disabled:

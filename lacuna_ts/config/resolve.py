@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from lacuna_ts.config import aperture
 from lacuna_ts.config.compatibility import vintage_of
+from lacuna_ts.config.costs import read_ledger, read_prices
 from lacuna_ts.config.document import path_text
 from lacuna_ts.config.listening import read_listen
 from lacuna_ts.config.notbuilt import GRANT_RESTRICTING
@@ -73,6 +74,8 @@ def resolve(file: File, written: Mapping[str, Any], found: Findings) -> Settings
             for index, entry in enumerate(file.blocked)
         ),
         metrics=_metrics(file.metrics, found),
+        ledger=read_ledger(file.ledger, found),
+        prices=read_prices(file.prices, found),
         body=Body(file.body.max_bytes),
         timeouts=timeouts,
     )

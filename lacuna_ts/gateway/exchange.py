@@ -19,6 +19,7 @@ from lacuna_ts.errors import LacunaError, UpstreamError
 from lacuna_ts.gateway import gate, own_pages
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
+from lacuna_ts.gateway.keeping import session_of, settle_price
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import EVENT_STREAM, pass_on
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
@@ -196,6 +197,10 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         body=outgoing.body,
     )
     exchange.attempts = 1
+    ledger = parts.ledger
+    if ledger is not None:
+        exchange.session = session_of(down.raw_headers)
+        ledger.open(exchange)
     parts.meters.sent(exchange)
     exchange.overhead_s = live.now() - live.heard_at
 
@@ -212,8 +217,13 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         content_encoding=response.content_encoding,
     )
     try:
+        if ledger is not None:
+            if exchange.is_streaming:
+                live.meter = meter
+            await ledger.written(exchange)  # what is answered from here on can no more be lost
         return await pass_on(response, meter, live, provider.authorizer.key)
     finally:
+        live.meter = None
         exchange.usage = meter.usage()
         response.release()
 
@@ -288,5 +298,9 @@ def _close(live: Live) -> None:
     exchange.total_s = live.elapsed()
     if exchange.operation == own_pages.OWN and not exchange.refusal:
         return
+    if exchange.usage.source != "none":
+        settle_price(exchange, parts.prices)
     parts.meters.record(exchange)
+    if parts.ledger is not None:
+        parts.ledger.close(exchange)
     parts.log.exchange(exchange)

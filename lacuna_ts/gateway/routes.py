@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OWN_PATHS: Final = frozenset(
     {
         "/", "/ui", "/health", "/ready", "/metrics", "/metrics/me", "/api/info", "/api/config", "/api/providers",
-        "/api/whoami",
+        "/api/whoami", "/api/usage",
     }
 )  # fmt: skip
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.gateway.answers import DRAINING
-from lacuna_ts.terms import Exchange, Outcome, Refusal
+from lacuna_ts.terms import NO_USAGE, Exchange, Outcome, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from lacuna_ts.gateway.downstream import Downstream
     from lacuna_ts.gateway.parts import Parts
+    from lacuna_ts.metering.meter import Meter
+    from lacuna_ts.terms import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +48,8 @@ class Live:
     """One exchange under way: its record, the caller's connection, and the parts that it is served with."""
 
     __slots__ = (
-        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "late", "now",
-        "parts", "recheck", "task",
+        "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "late", "meter",
+        "noted", "now", "parts", "recheck", "task",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +66,8 @@ class Live:
         self.late: Ending = READER_STALLED  # what it means when the deadline passes
         self.ending: Ending | None = None
         self.confirmed_at = self.checked_at = self.began  # when tailscaled last vouched, was last asked
+        self.meter: Meter | None = None  # set while an answer is streamed: what was used so far
+        self.noted: Usage = NO_USAGE  # what the ledger was last told of that
         self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
 
     def expect(self, within_s: float | None, late: Ending) -> None:
@@ -97,6 +101,10 @@ class Running:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def streams(self) -> list[Live]:
+        """The exchanges whose answers are being streamed and metered just now."""
+        return [live for live in self._live.values() if live.meter is not None]
 
     def enter(self, exchange: Exchange, down: Downstream, parts: Parts) -> Live:
         """Take note of a new exchange, led by the current task."""

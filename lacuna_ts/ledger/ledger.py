@@ -12,13 +12,15 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from lacuna_ts.ledger.entry import row_of
+from lacuna_ts.ledger.report import document
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lacuna_ts.ledger.entry import Row
     from lacuna_ts.ledger.sqlite_store import SqliteStore
@@ -52,6 +54,7 @@ class Ledger:
         self._is_closing = False
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._reading: asyncio.Lock | None = None
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
 
     def start(self) -> None:
@@ -72,9 +75,9 @@ class Ledger:
         """What an exchange under way has used so far."""
         self._note((exchange, usage, cost, price_source))
 
-    def close(self, exchange: Exchange, cost: int | None, price_source: str) -> None:
+    def close(self, exchange: Exchange) -> None:
         """An exchange is closed, and changes no more."""
-        self._note((exchange, None, cost, price_source))
+        self._note((exchange, None, exchange.cost_nano, exchange.price_source))
 
     async def written(self, exchange: Exchange) -> None:
         """Wait until the row of an opened exchange can no more be lost to a crash, or until it cannot be written."""
@@ -85,6 +88,14 @@ class Ledger:
         if self._done >= exchange.entry:  # the thread looks at who waits after it has counted
             self._release()
         await future
+
+    async def report(self, question: Mapping[str, str], caller: str | None = None) -> dict[str, Any]:
+        """Sums of usage; see `report.document`. Read beside the loop, one question at a time."""
+        if self._reading is None:
+            self._reading = asyncio.Lock()
+        async with self._reading:
+            ask = partial(document, self.store.path, question, now=self._now(), caller=caller, lost=self.lost)
+            return await asyncio.to_thread(ask)
 
     def stop(self) -> None:
         """Write what is left and let go of the file. Waits for the thread, within a bound."""
@@ -157,7 +168,7 @@ class Ledger:
             self.problem = str(error)
             self._wake()
             return False
-        except Exception:  # the thread must outlive our bug: what cannot be written at all is given up
+        except Exception:  # noqa: BLE001 - the thread must outlive our bug: what cannot be written at all is given up
             _log.exception("%d rows of the ledger are lost", len(batch))
             self.lost += len(batch)
         self._done += len(batch)

@@ -48,10 +48,10 @@ _GATHER: Final = f"""SELECT began_us / {DAY_US} - (began_us < 0), caller, user, 
     SUM(outcome = 'refused'), SUM(COALESCE(input_tokens, 0)), SUM(COALESCE(output_tokens, 0)),
     SUM(COALESCE(cache_read_tokens, 0)), SUM(COALESCE(cache_write_tokens, 0)), SUM(COALESCE(reasoning_tokens, 0)),
     SUM(COALESCE(cost_nano, 0)), SUM(price_source = 'none')
-    FROM exchanges WHERE %s GROUP BY 1, 2, 3, 4, 5, 6"""
+    FROM exchanges WHERE %s GROUP BY 1, 2, 3, 4, 5, 6"""  # noqa: S608 - our own words
 _ADD: Final = ", ".join(f"{name} = days.{name} + excluded.{name}" for name in SUMS)
 
 
 def roll_up(condition: str) -> str:
     """The statement that adds the rows that meet `condition` to the sums by day. To be run once for each row."""
-    return f"INSERT INTO days {_GATHER % condition} ON CONFLICT DO UPDATE SET {_ADD}"  # noqa: S608 - our own words
+    return f"INSERT INTO days {_GATHER % condition} ON CONFLICT DO UPDATE SET {_ADD}"

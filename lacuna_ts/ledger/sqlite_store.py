@@ -56,9 +56,8 @@ class SqliteStore:
             connection.execute("PRAGMA journal_size_limit = 67108864")
             self._migrate(connection)
             with _transaction(connection):
-                connection.execute("UPDATE exchanges SET outcome = 'aborting' WHERE outcome = 'open'")
-                connection.execute(roll_up("outcome = 'aborting'"))
-                connection.execute("UPDATE exchanges SET outcome = 'aborted' WHERE outcome = 'aborting'")
+                connection.execute(roll_up("outcome = 'open'"))
+                connection.execute("UPDATE exchanges SET outcome = 'aborted' WHERE outcome = 'open'")
         except (OSError, sqlite3.Error) as error:
             self.close()
             raise LedgerUnusable(self._sentence(error)) from error

@@ -12,6 +12,10 @@ from lacuna_ts.admin.pages import Pages
 from lacuna_ts.config.policy_of import client_table, local_policy, provider_table
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
+from lacuna_ts.ledger.ledger import Ledger
+from lacuna_ts.ledger.sqlite_store import SqliteStore
+from lacuna_ts.metering.pricebook import PriceBook
+from lacuna_ts.service.pricedata import DataSource
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
@@ -22,6 +26,7 @@ from lacuna_ts.upstream.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lacuna_ts.config.settings import Provider, Settings
     from lacuna_ts.policy.providers import ProviderTable
@@ -45,10 +50,17 @@ class Lasting:
     log: Log
     running: Running
     pages: Pages
+    data: DataSource
+    ledger: Ledger | None
 
 
-def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
-    """Build what outlives a reload. Needs a running loop; connects to nothing yet."""
+def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: Path | None = None) -> Lasting:
+    """Build what outlives a reload. Needs a running loop; connects to nothing yet. Raises LedgerUnusable."""
+    ledger = None
+    if ledger_path is not None:
+        store = SqliteStore(ledger_path)
+        store.open()
+        ledger = Ledger(store, retention_s=settings.ledger.retention_s, now=time.time)
     api = LocalApi(socket_path)
     tailnet = TailnetWatch(api)
     meters = Meters(
@@ -61,6 +73,7 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         tailscaled_up=lambda: tailnet.state.is_reachable,
         bus_up=lambda: tailnet.bus_up,
         key_expiry_s=lambda: _left(tailnet.state.key_expiry),
+        ledger_queue=lambda: 0 if ledger is None else len(ledger),
     )
     return Lasting(
         api=api,
@@ -71,6 +84,8 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         log=log,
         running=Running(),
         pages=Pages.load(),
+        data=DataSource(),
+        ledger=ledger,
     )
 
 
@@ -116,6 +131,8 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
             )
 
     table = provider_table(settings)
+    if lasting.ledger is not None:
+        lasting.ledger.retention_s = settings.ledger.retention_s
     lasting.meters.configure(
         models=known_models(table),
         labels=settings.metrics.labels,
@@ -135,6 +152,13 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         log=lasting.log,
         running=lasting.running,
         pages=lasting.pages,
+        prices=PriceBook(
+            {key: one.pricing for key, one in settings.providers.items()},
+            settings.prices,
+            data=lasting.data,
+            now=time.time,
+        ),
+        ledger=lasting.ledger,
         now=time.time,
         new_id=request_ids(),
     )

@@ -7,9 +7,10 @@ import contextlib
 import gc
 import logging
 import signal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lacuna_ts.errors import LacunaError
+from lacuna_ts.gateway.keeping import note_streams
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
 from lacuna_ts.service.control import Control
 from lacuna_ts.service.health import health
@@ -29,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _FIRST_WORD_S: Final = 2.0  # how long the start waits for tailscaled before it says "waiting" and goes on
 _LOOK_S: Final = 0.01
+_NOTE_EVERY_S: Final = 0.8  # after a crash, less than a second of a stream's usage is missing
 _DEFAULT_DRAIN_S: Final = 600.0
 _GARBAGE_EVERY: Final = 10_000  # new containers; a request makes some dozens, and nearly none of them in a cycle
 
@@ -45,15 +47,18 @@ class Daemon:
         notifier: Notifier,
         read_again: Callable[[], Settings] | None = None,
         control_directory: Path | None = None,
+        ledger_path: Path | None = None,
     ) -> None:
-        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none.
+        """Raises LedgerUnusable. `ledger_path` is the ledger's file; without it none is kept.
+
+        `read_again` reads the configuration for a reload and may raise LacunaError; without it there is none.
 
         `control_directory` is where the control socket is put; without it there is none.
         """
         self._settings = settings
         self._read_again = read_again
         self._notifier = notifier
-        self._lasting: Lasting = lasting_parts(settings, log, socket_path)
+        self._lasting: Lasting = lasting_parts(settings, log, socket_path, ledger_path)
         self.parts: Parts = assemble(settings, self._lasting)
         self.listeners = Listeners(
             settings.listen,
@@ -64,7 +69,9 @@ class Daemon:
         )
         started_at = self.parts.now()
         questions = {"health": lambda: health(self.parts, self.listeners, started_at=started_at)}
-        self._control = None if control_directory is None else Control(control_directory, questions)
+        self._control = (
+            None if control_directory is None else Control(control_directory, questions, {"usage": self._usage})
+        )
         self._tasks = Tasks()
         self._followers = Tasks()
         self._stop = asyncio.Event()
@@ -84,6 +91,10 @@ class Daemon:
             if self._control is not None:
                 await self._control.open()
             self._tasks.spawn("tailnet", tailnet.run)
+            if self._lasting.ledger is not None:
+                self._lasting.ledger.start()
+                self._tasks.spawn("ledger notes", self._note_streams)
+            await self._lasting.data.load()  # tailscaled is asked meanwhile
             self._tasks.spawn("running", self._lasting.running.watch)
             self._followers.spawn("listeners", self._follow)
             if self.listeners.tls.orders is not None:
@@ -126,8 +137,12 @@ class Daemon:
             self._lasting.meters.reloaded(is_success=False)
             _log.exception("the configuration was not reloaded, the old one stays")
             return
-        if (settings.listen, settings.tailnet) != (self._settings.listen, self._settings.tailnet):
-            _log.warning("changes of `listen` and `tailnet` take effect after a restart")
+        if (settings.listen, settings.tailnet, settings.ledger.path) != (
+            self._settings.listen,
+            self._settings.tailnet,
+            self._settings.ledger.path,
+        ):
+            _log.warning("changes of `listen`, `tailnet` and `ledger.url` take effect after a restart")
         self.parts = parts
         show_certificates()
         if self.listeners.tls.orders is not None:
@@ -181,6 +196,20 @@ class Daemon:
             self._notifier.watchdog()
             await asyncio.sleep(every)
 
+    async def _usage(self, question: dict[str, str]) -> dict[str, Any]:
+        ledger = self._lasting.ledger
+        if ledger is None:
+            return {"error": "this gateway keeps no ledger"}
+        try:
+            return await ledger.report(question)
+        except (LacunaError, ValueError) as error:
+            return {"error": str(error)}
+
+    async def _note_streams(self) -> None:
+        while True:
+            await asyncio.sleep(_NOTE_EVERY_S)
+            note_streams(self._lasting.running)
+
     async def _wind_down(self) -> None:
         drain_s = self._settings.timeouts.drain_s or _DEFAULT_DRAIN_S
         running = self._lasting.running
@@ -199,6 +228,8 @@ class Daemon:
         await self.listeners.break_off()
         await self._lasting.upstream.close()
         self._lasting.api.close()
+        if self._lasting.ledger is not None:
+            await asyncio.to_thread(self._lasting.ledger.stop)
         self._lasting.log.flush()
 
 

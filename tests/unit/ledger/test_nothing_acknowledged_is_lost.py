@@ -28,6 +28,11 @@ def exchange(number: int, caller: Caller = ALICE, **more: object) -> Exchange:
     return made
 
 
+def priced(one: Exchange, cost: int | None, source: str) -> Exchange:
+    one.cost_nano, one.price_source = cost, source
+    return one
+
+
 def read(path: Path) -> list[dict]:
     return list(rows(path, 0, 1 << 60))
 
@@ -56,7 +61,7 @@ def test_an_exchange_is_one_row(tmp_path: Path) -> None:
             if number % 3 == 0:
                 await ledger.written(one)
             ledger.progress(one, Usage(input_tokens=10, source="reported"), 5, "config")
-            ledger.close(one, 100, "config")
+            ledger.close(priced(one, 100, "config"))
 
     in_loop(tmp_path / "l.db", story)
     found = read(tmp_path / "l.db")
@@ -104,7 +109,7 @@ def test_a_locked_ledger_waits_and_recovers(tmp_path: Path, monkeypatch: pytest.
         ledger.open(one)
         await ledger.written(one)  # returns although nothing was written: nobody waits for a disk
         assert "is locked by another program" in ledger.problem
-        ledger.close(one, 1, "config")
+        ledger.close(priced(one, 1, "config"))
         other.execute("ROLLBACK")
         other.close()
         while ledger.problem or len(ledger):
@@ -128,12 +133,12 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
         for number in range(1, 300):
-            ledger.close(exchange(number), 1, "config")
+            ledger.close(priced(exchange(number), 1, "config"))
         while not ledger.problem:
             await asyncio.sleep(0.01)
         assert "the disk is full" in ledger.problem
         assert len(read(path)) >= 1
-        ledger.close(first, 1, "config")
+        ledger.close(priced(first, 1, "config"))
         connection.execute("PRAGMA max_page_count = 1000000")
         while len(ledger):
             await asyncio.sleep(0.01)
@@ -148,7 +153,7 @@ def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     store = SqliteStore(tmp_path / "l.db")
     ledger = Ledger(store, retention_s=0, now=lambda: BEGAN)
     for number in range(5):
-        ledger.close(exchange(number), None, "none")
+        ledger.close(priced(exchange(number), None, "none"))
     assert (len(ledger), ledger.lost) == (3, 2)
 
 
@@ -190,7 +195,7 @@ def test_old_rows_go_and_new_ones_stay(tmp_path: Path) -> None:
         ledger = Ledger(store, retention_s=0, now=lambda: BEGAN)
         ledger.start()
         for number in (5, 3, 9, 1):  # a clock that is set back gives rows out of order
-            ledger.close(exchange(number), 1, "config")
+            ledger.close(priced(exchange(number), 1, "config"))
         ledger.stop()
 
     asyncio.run(fill())
@@ -203,7 +208,7 @@ def test_what_is_taken_away_is_safe_to_open(tmp_path: Path) -> None:
     """CSV has one head and quotes what needs it, a formula loses its power, and JSONL has labels as an object."""
 
     async def story(ledger: Ledger) -> None:
-        ledger.close(exchange(1, requested_model='=cmd|"x"', labels={"team": "a,b"}), None, "none")
+        ledger.close(priced(exchange(1, requested_model='=cmd|"x"', labels={"team": "a,b"}), None, "none"))
 
     in_loop(tmp_path / "l.db", story)
     [row] = read(tmp_path / "l.db")
@@ -221,8 +226,8 @@ def test_impossible_figures_do_no_harm(tmp_path: Path) -> None:
         for number in range(100):
             one = exchange(number)
             one.usage = Usage(input_tokens=1 << 80, output_tokens=-5, source="reported")
-            ledger.close(one, 1 << 90, "config")
-        ledger.close(exchange(100), 1, "config")
+            ledger.close(priced(one, 1 << 90, "config"))
+        ledger.close(priced(exchange(100), 1, "config"))
 
     in_loop(tmp_path / "l.db", story)
     assert usage(tmp_path / "l.db", Asked("user"))[0]["requests"] == 101
