@@ -164,7 +164,7 @@ class Ledger:
             self.store.write(opened, finished)
         except LedgerUnusable as error:
             if not self.problem:
-                _log.error("%s. Requests under a limit are refused until it can be written again", error)
+                _log.error("%s. Requests go on, and their rows wait in memory", error)
             self.problem = str(error)
             self._wake()
             return False
