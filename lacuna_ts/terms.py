@@ -240,6 +240,10 @@ class Exchange:
     overhead_s: float | None = None  # from the request being complete to it being sent upstream
     upstream_s: float | None = None  # from there to the head of the provider's answer
     total_s: float = 0.0
+    session: str = ""  # the client's own id of the conversation, where it sends one
+    cost_nano: int | None = None  # nano-dollars; None with price source "none": unpriced, and else: nothing was used
+    price_source: str = ""  # "config", "free", "genai-prices:VERSION", "none"
+    entry: int = 0  # which note opened its row of the ledger; 0: none did
     is_closed: bool = False
 
 

@@ -25,6 +25,8 @@ _COMMANDS: Final = {
     "agent-env": "the settings that make a client use this gateway",
     "health": "how the running daemon is",
     "policy": "the tailnet policy: a grant to paste, and what is wrong with a policy file",
+    "usage": "who used what, and what it cost",
+    "prices": "what a model costs here, and which models have no price",
     "docs": "print the documentation that ships with this version",
 }
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from lacuna_ts.cli.loading import config_option, load_file
-from lacuna_ts.config.places import runtime_directory, tailscaled_socket
+from lacuna_ts.config.places import ledger_file, runtime_directory, tailscaled_socket
 from lacuna_ts.config.settings import TailnetListen
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _PR_SET_DUMPABLE: Final = 4
 _MANY_FILES: Final = 65_536
+_LEDGER_UNUSABLE: Final = 74
 
 
 @click.command("run", short_help="the daemon")
@@ -55,6 +56,7 @@ def start(read: Callable[[], Loaded], port: int | None, on_ready: Callable[[], N
 
     `on_ready` is called once, when the daemon says that it is ready.
     """
+    from lacuna_ts.ledger.sqlite_store import LedgerUnusable  # noqa: PLC0415
     from lacuna_ts.service.daemon import Daemon  # noqa: PLC0415 - commands that only read the file need none of this
     from lacuna_ts.service.notify import Notifier  # noqa: PLC0415
     from lacuna_ts.telemetry.library_logs import route  # noqa: PLC0415
@@ -83,11 +85,17 @@ def start(read: Callable[[], Loaded], port: int | None, on_ready: Callable[[], N
             notifier=notifier,
             read_again=lambda: settings_of(read()),
             control_directory=runtime_directory(os.environ),
+            ledger_path=ledger_file(settings.ledger.path, os.environ),
         )
         return await daemon.run(on_ready)
 
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(serve())
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(serve())
+    except LedgerUnusable as error:
+        log.event("error", "ledger", message=str(error))
+        log.flush()
+        return _LEDGER_UNUSABLE
 
 
 def _with_port(settings: Settings, port: int) -> Settings:

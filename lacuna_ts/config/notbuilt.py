@@ -23,14 +23,14 @@ RESTRICTING: Final = {
     "quotas": "quotas are not built yet: starting without them",
 }
 OBSERVING: Final = (
-    "ledger", "exporters", "captures", "database", "auto_cost_basis", "mcp", "connectors", "flags", "chat_models",
+    "exporters", "captures", "database", "auto_cost_basis", "mcp", "connectors", "flags", "chat_models",
     "filterable", "filterable_headers", "$schema",
 )  # fmt: skip
 PROVIDER_RESTRICTING: Final = {
     "system_prompt": "system prompts are not built yet: starting without this one",
 }
 PROVIDER_OBSERVING: Final = (
-    "fallback", "discover", "price_as", "cost_basis", "model_cost_map", "upstream",
+    "fallback", "discover", "upstream",
 )  # fmt: skip
 GRANT_RESTRICTING: Final = ("quotas", "send_hooks")
 

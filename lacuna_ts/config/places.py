@@ -45,6 +45,11 @@ def state_directory(env: Mapping[str, str]) -> Path:
     return Path(given) if given else _xdg(env, "XDG_STATE_HOME", ".local/state") / "lacuna-ts"
 
 
+def ledger_file(configured: str | None, env: Mapping[str, str]) -> Path:
+    """The ledger: where the file says, else in the state directory."""
+    return Path(configured) if configured else state_directory(env) / "ledger.db"
+
+
 def runtime_directory(env: Mapping[str, str]) -> Path:
     """`$RUNTIME_DIRECTORY` (systemd), else the XDG runtime directory."""
     given = env.get("RUNTIME_DIRECTORY", "").partition(":")[0]

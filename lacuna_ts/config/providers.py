@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import msgspec
 
 from lacuna_ts.config import baseurl, compatibility, google
+from lacuna_ts.config.costs import read_basis
 from lacuna_ts.config.policy_of import glob_problem, limit_problem
 from lacuna_ts.config.presets import with_preset
 from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, Provider, Timeouts
@@ -81,7 +82,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
     provider = _with_dialects(provider, entry, path, found)
     try:
         url = _base_url(key, entry, path, found)
-        provider = replace(provider, baseurl=url)
+        provider = replace(provider, baseurl=url, pricing=read_basis(entry, url))
         credential = _authorization(provider, entry, path, found)
         if isinstance(credential, Google):
             provider = replace(provider, google=credential)

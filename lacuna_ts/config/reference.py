@@ -88,7 +88,7 @@ def _section_text(title: str, prefix: str, section: type[BaseModel], seen: set[t
     seen.add(section)
     yield f"\n## {title}\n\n{section.__doc__}\n\n| key | form | default | meaning |\n|---|---|---|---|"
     yield "\n".join(
-        f"| `{name}` | {_form(field.annotation)} | {_default(field)} | {_cell(field.description)} |"
+        f"| `{field.alias or name}` | {_form(field.annotation)} | {_default(field)} | {_cell(field.description)} |"
         for name, field in section.model_fields.items()
     )
     for name, field in section.model_fields.items():

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from lacuna_ts.config import aperture, baseurl
 from lacuna_ts.config.compatibility import vintage_of
+from lacuna_ts.config.costs import read_ledger, read_prices
 from lacuna_ts.config.document import path_text
 from lacuna_ts.config.listening import read_listen
 from lacuna_ts.config.notbuilt import GRANT_RESTRICTING
@@ -81,6 +82,8 @@ def resolve(file: File, written: Mapping[str, Any], found: Findings) -> Settings
         limits=_limits(file, found),
         limits_timezone=_timezone(file.limits_timezone, found),
         metrics=_metrics(file.metrics, found),
+        ledger=read_ledger(file.ledger, found),
+        prices=read_prices(file.prices, found),
         body=Body(file.body.max_bytes, file.body.max_total_bytes),
         timeouts=timeouts,
     )

@@ -255,6 +255,43 @@ class FileLimit(FileAmounts):
     src: list[str] = Field(description="Who. Empty is nobody.")
 
 
+class FilePriceAs(Section):
+    """Whose price holds."""
+
+    provider: str = Field(min_length=1, description="A provider of the data set: `anthropic`, `openai`, `google` ...")
+    model: str = Field(default="", description="The model there; default: the one that was called.")
+
+
+class FileCostMap(Section):
+    """Aperture's way to price a model by another one's name."""
+
+    match: str = Field(min_length=1, description="Glob on the model that was called; `*` stops at a slash.")
+    as_: str = Field(default="", alias="as", description="The model that is looked up.")
+    adjustment: float = Field(default=1.0, ge=0, le=1000, description="Multiplies the price.")
+
+
+class FilePrice(Section):
+    """A price of one's own, in dollars per million tokens."""
+
+    provider: str = Field(default="*", min_length=1, description="Glob on provider keys.")
+    model: str = Field(min_length=1, description="Glob on the model that was called.")
+    input: float = Field(ge=0, le=1_000_000, description="Input.")
+    output: float = Field(ge=0, le=1_000_000, description="Output, with reasoning.")
+    cache_read: float | None = Field(default=None, ge=0, le=1_000_000, description="Read from a cache (as input).")
+    cache_write: float | None = Field(default=None, ge=0, le=1_000_000, description="Written to a cache (as input).")
+    cache_write_1h: float | None = Field(
+        default=None, ge=0, le=1_000_000, description="Written for an hour (as the other writes)."
+    )
+    effective_from: str = Field(default="", description="`YYYY-MM-DD`, in UTC: from then on.")
+
+
+class FileLedger(Section):
+    """The record of every exchange."""
+
+    url: str = Field(default="", description="`sqlite:////ABSOLUTE/PATH`; default: `ledger.db` in the state directory.")
+    retention: str = Field(default="", description='How long rows stay: `"400d"`, `"12h"`; default: for ever.')
+
+
 class FileProvider(Section):
     """An upstream service. The key names it in paths, grants and metrics."""
 
@@ -316,6 +353,13 @@ class FileProvider(Section):
         description='What stands for `/v1` in its paths; `""` for nothing. Default: the version that the base URL ends '
         "in, else `/v1`.",
     )
+    cost_basis: str = Field(
+        default="",
+        description="Whose price list holds: `anthropic`, `openai`, `google`, `vertex`, `bedrock`, `azure`, "
+        "`openrouter` ...; `free`; `none`. Default: whose address it is.",
+    )
+    price_as: FilePriceAs | None = Field(default=None, description="Price what is called here as something else.")
+    model_cost_map: list[FileCostMap] = Field(default=[], description="The same by model; the first match counts.")
 
 
 class FileTarget(Section):
@@ -395,6 +439,8 @@ class File(Section):
     limits_timezone: str = Field(
         default="UTC", description="Where days and months of limits begin: `Europe/Berlin`. Changes need a restart."
     )
+    ledger: FileLedger = Field(default_factory=FileLedger, description="The record of every exchange.")
+    prices: list[FilePrice] = Field(default=[], description="Prices of one's own; they go before the data set's.")
     metrics: FileMetrics = Field(default_factory=FileMetrics, description="Metrics.")
     body: FileBody = Field(default_factory=FileBody, description="Request bodies.")
     timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Deadlines.")

@@ -8,11 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from lacuna_ts.metering.pricebook import Basis
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lacuna_ts.config.compatibility import Vintage
     from lacuna_ts.config.secrets import Secret
+    from lacuna_ts.metering.pricebook import Override
     from lacuna_ts.terms import ProviderId
 
 AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
@@ -143,6 +146,7 @@ class Provider:
     shared_state: bool = False
     default_model: str | None = None
     limits: tuple[bytes, ...] = ()  # limit objects as JSON
+    pricing: Basis = field(default_factory=Basis)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,14 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """Where the record of every exchange is kept, and how long."""
+
+    path: str | None = None  # None: in the state directory
+    retention_s: float = 0  # 0 is for ever
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The whole configuration."""
 
@@ -214,5 +226,7 @@ class Settings:
     limits: tuple[LimitEntry, ...] = ()
     limits_timezone: str = "UTC"
     metrics: Metrics = field(default_factory=Metrics)
+    ledger: LedgerSettings = field(default_factory=LedgerSettings)
+    prices: tuple[Override, ...] = ()
     body: Body = field(default_factory=Body)
     timeouts: Timeouts = field(default_factory=Timeouts)

@@ -20,6 +20,7 @@ from lacuna_ts.gateway import gate, own_pages
 from lacuna_ts.gateway.admission import LIMITED, admit, settle
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
+from lacuna_ts.gateway.keeping import session_of, settle_price
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import pass_on
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, opaque_route, route, without_base
@@ -211,6 +212,10 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         body=outgoing.body if outgoing.body or down.method not in BODILESS else None,
     )
     exchange.attempts = 1
+    ledger = parts.ledger
+    if ledger is not None:
+        exchange.session = session_of(down.raw_headers)
+        ledger.open(exchange)
     parts.meters.sent(exchange)
     sent_at = live.now()
     exchange.overhead_s = sent_at - live.heard_at
@@ -230,6 +235,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     )
     exchange.is_streaming = meter.is_stream
     try:
+        if ledger is not None:
+            await ledger.written(exchange)  # what is answered from here on can no more be lost
         return await pass_on(response, meter, live, provider.authorizer.key)
     finally:
         exchange.usage = meter.usage()
@@ -309,5 +316,9 @@ def _close(live: Live) -> None:
     exchange.total_s = live.elapsed()
     if exchange.operation == own_pages.OWN and not exchange.refusal:
         return
+    if exchange.usage.source != "none":
+        settle_price(exchange, parts.prices)
     parts.meters.record(exchange)
+    if parts.ledger is not None:
+        parts.ledger.close(exchange)
     parts.log.exchange(exchange)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import hmac
+import logging
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
 
 import msgspec
 
 from lacuna_ts.admin import views
 from lacuna_ts.admin.pages import SECURITY_HEADERS
 from lacuna_ts.gateway import quotas
+from lacuna_ts.ledger.report import WrongQuestion
+from lacuna_ts.ledger.sqlite_store import LedgerUnusable
 from lacuna_ts.terms import Refusal
 
 if TYPE_CHECKING:
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.gateway.running import Live
     from lacuna_ts.policy.rights import Rights
+
+_log = logging.getLogger(__name__)
 
 OWN: Final = "own"  # Exchange.operation of these: neither logged nor counted, unless refused
 
@@ -100,7 +106,28 @@ async def answer(live: Live, path: str, knock: Knock, rights: Rights) -> Refusal
         told = quotas.document(parts, caller, rights, live.now())
         await down.answer(200, [*_JSON, *SECURITY_HEADERS], msgspec.json.encode(told))
         return None
+    if path == "/api/usage":
+        return await _usage(live, knock, rights)
     await down.answer(200, [*_JSON, *SECURITY_HEADERS], views.document(path, parts, caller, rights, down.via))
+    return None
+
+
+async def _usage(live: Live, knock: Knock, rights: Rights) -> Refusal | None:
+    """What the caller has used, or, for the role admin, what everybody has. `?whose=own` asks for one's own."""
+    parts, caller = live.parts, live.exchange.caller
+    assert caller is not None
+    if parts.ledger is None:
+        return Refusal("ledger_unavailable", "This gateway keeps no ledger.")
+    question = dict(parse_qsl(knock.query))
+    is_everybody = "admin" in rights.roles and question.get("whose") != "own"
+    try:
+        found = await parts.ledger.report(question, None if is_everybody else caller.key)
+    except WrongQuestion as error:
+        return Refusal("bad_request", str(error))
+    except LedgerUnusable as error:
+        _log.warning("usage cannot be shown: %s", error)
+        return Refusal("ledger_unavailable", "What was used cannot be read just now.", 5)
+    await live.down.answer(200, [*_JSON, *SECURITY_HEADERS], msgspec.json.encode(found))
     return None
 
 

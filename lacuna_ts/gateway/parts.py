@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from lacuna_ts.admin.pages import Pages
     from lacuna_ts.config.settings import Settings
     from lacuna_ts.gateway.running import Running
+    from lacuna_ts.ledger.ledger import Ledger
     from lacuna_ts.limits.keeper import Keeper
+    from lacuna_ts.metering.pricebook import PriceBook
     from lacuna_ts.policy.clients import ClientTable
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import LocalPolicy
@@ -73,5 +75,7 @@ class Parts:
     running: Running
     keeper: Keeper
     pages: Pages
+    prices: PriceBook
+    ledger: Ledger | None
     now: Callable[[], float]  # seconds since the epoch
     new_id: Callable[[], str]

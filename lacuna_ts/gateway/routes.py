@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OWN_PATHS: Final = frozenset(
     {
         "/", "/ui", "/health", "/ready", "/metrics", "/metrics/me", "/api/info", "/api/config", "/api/providers",
-        "/api/whoami", "/api/quotas",
+        "/api/whoami", "/api/usage", "/api/quotas",
     }
 )  # fmt: skip
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

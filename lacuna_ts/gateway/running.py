@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import Overloaded
 from lacuna_ts.gateway.answers import DRAINING
-from lacuna_ts.terms import Exchange, Outcome, Refusal
+from lacuna_ts.terms import NO_USAGE, Exchange, Outcome, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.limits.keeper import Reservation
     from lacuna_ts.metering.meter import Meter
+    from lacuna_ts.terms import Usage
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Live:
 
     __slots__ = (
         "began", "checked_at", "confirmed_at", "deadline", "down", "ending", "exchange", "heard_at", "held_bytes",
-        "late", "meter", "now", "parts", "recheck", "reservation", "task",
+        "late", "meter", "noted", "now", "parts", "recheck", "reservation", "task",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +72,7 @@ class Live:
         self.meter: Meter | None = None  # of the answer, once there is one
         self.confirmed_at = self.checked_at = self.began  # when tailscaled last vouched, was last asked
         self.reservation: Reservation | None = None  # what it holds of its limits
+        self.noted: Usage = NO_USAGE  # what the ledger was last told of that
         self.recheck: Callable[[], Awaitable[Ending | None]] | None = None  # set while an answer is running
 
     def expect(self, within_s: float | None, late: Ending) -> None:
@@ -120,6 +122,10 @@ class Running:
 
     def __len__(self) -> int:
         return len(self._live)
+
+    def streams(self) -> list[Live]:
+        """The exchanges whose answers are being streamed and metered just now."""
+        return [live for live in self._live.values() if live.meter is not None and live.exchange.is_streaming]
 
     def enter(self, exchange: Exchange, down: Downstream, parts: Parts) -> Live:
         """Take note of a new exchange, led by the current task."""

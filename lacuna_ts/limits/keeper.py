@@ -134,6 +134,10 @@ class Keeper:
         self._wall = 0.0
         self.open = 0  # reservations that are not settled
 
+    def price_with(self, cost: Callable[[str, str, Usage], int | None]) -> None:
+        """Price what is asked and settled from now on in this way: after a reload other prices may hold."""
+        self._cost = cost
+
     # --- admission ----------------------------------------------------------------------------------------------
 
     def reserve(  # noqa: PLR0917 - called once for each request

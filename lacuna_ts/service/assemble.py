@@ -15,8 +15,12 @@ from lacuna_ts.config.policy_of import client_table, local_policy, provider_tabl
 from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
+from lacuna_ts.ledger.ledger import Ledger
+from lacuna_ts.ledger.sqlite_store import SqliteStore
 from lacuna_ts.limits.keeper import Keeper
+from lacuna_ts.metering.pricebook import PriceBook
 from lacuna_ts.service.google import google_oauth, vertex_place
+from lacuna_ts.service.pricedata import DataSource
 from lacuna_ts.tailnet.addresses import is_tailnet
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
@@ -29,6 +33,7 @@ from lacuna_ts.upstream.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from lacuna_ts.config.settings import Provider, Settings
     from lacuna_ts.limits.keeper import Notice
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.telemetry.record import WhoIsResult
-    from lacuna_ts.terms import Caller, Usage
+    from lacuna_ts.terms import Caller
     from lacuna_ts.upstream.wire import Upstream
 
 _log = logging.getLogger(__name__)
@@ -58,10 +63,17 @@ class Lasting:
     keeper: Keeper
     pages: Pages
     crowd: Crowd
+    data: DataSource
+    ledger: Ledger | None
 
 
-def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
-    """Build what outlives a reload. Needs a running loop; connects to nothing yet."""
+def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: Path | None = None) -> Lasting:
+    """Build what outlives a reload. Needs a running loop; connects to nothing yet. Raises LedgerUnusable."""
+    ledger = None
+    if ledger_path is not None:
+        store = SqliteStore(ledger_path)
+        store.open()
+        ledger = Ledger(store, retention_s=settings.ledger.retention_s, now=time.time)
     api = LocalApi(socket_path)
     tailnet = TailnetWatch(api)
     meters = Meters(
@@ -74,8 +86,9 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
         tailscaled_up=lambda: tailnet.state.is_reachable,
         bus_up=lambda: tailnet.bus_up,
         key_expiry_s=lambda: _left(tailnet.state.key_expiry),
+        ledger_queue=lambda: 0 if ledger is None else len(ledger),
     )
-    keeper = Keeper(ZoneInfo(settings.limits_timezone), unpriced, _announcer(meters))
+    keeper = Keeper(ZoneInfo(settings.limits_timezone), lambda *_: None, _announcer(meters))  # `assemble` brings prices
     meters.follow_limits(lambda: keeper.standings(time.perf_counter(), time.time()))
     return Lasting(
         api=api,
@@ -92,6 +105,8 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str) -> Lasting:
             settings.tailnet.connections_per_node,
             time.monotonic,
         ),
+        data=DataSource(),
+        ledger=ledger,
     )
 
 
@@ -120,11 +135,6 @@ def _announcer(meters: Meters) -> Callable[[Notice], None]:
         )
 
     return announce
-
-
-def unpriced(provider: str, model: str, usage: Usage) -> int | None:  # noqa: ARG001 - the form of what prices
-    """What a usage costs while no prices are known: None, which refuses where money is limited."""
-    return None
 
 
 def _left(expiry: float | None) -> float | None:
@@ -161,7 +171,13 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
                 "%s has an unreadable %s: %s", caller.label or caller.node.name, problem.capability, problem.reason
             )
 
+    prices = PriceBook(
+        {key: one.pricing for key, one in settings.providers.items()}, settings.prices, data=lasting.data, now=time.time
+    )
+    lasting.keeper.price_with(prices.cost)
     table = provider_table(settings)
+    if lasting.ledger is not None:
+        lasting.ledger.retention_s = settings.ledger.retention_s
     lasting.meters.configure(
         models=known_models(table),
         labels=settings.metrics.labels,
@@ -184,6 +200,8 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         running=lasting.running,
         keeper=lasting.keeper,
         pages=lasting.pages,
+        prices=prices,
+        ledger=lasting.ledger,
         now=time.time,
         new_id=request_ids(),
     )

@@ -15,7 +15,7 @@ import msgspec
 from lacuna_ts.tailnet.binding import remove_socket, serve_socket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -36,12 +36,26 @@ class NoDaemon(Exception):
         self.is_forbidden = is_forbidden
 
 
-class Control:
-    """The daemon's end. `answers` maps each question to what answers it, at once and without arguments."""
+class _Question(msgspec.Struct):
+    ask: str = ""
+    about: dict[str, str] = {}
 
-    def __init__(self, directory: Path, answers: Mapping[str, Callable[[], Any]]) -> None:
+
+class Control:
+    """The daemon's end. `answers` maps each question to what answers it, at once and without arguments.
+
+    `searches` are questions that take arguments (text by name) and are answered after a while.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        answers: Mapping[str, Callable[[], Any]],
+        searches: Mapping[str, Callable[[dict[str, str]], Awaitable[Any]]] | None = None,
+    ) -> None:
         self._path = directory / NAME
         self._answers = answers
+        self._searches = searches or {}
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
@@ -66,30 +80,33 @@ class Control:
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 line = await reader.readline()
-                writer.write(msgspec.json.encode(self._answer(line)) + b"\n")
+                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
                 await writer.drain()
         except (OSError, ValueError):  # gone, late (TimeoutError is an OSError), or a line without end
             pass
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> Any:
+    async def _answer(self, line: bytes) -> Any:
         try:
-            asked = msgspec.json.decode(line, type=dict[str, Any]).get("ask")
+            question = msgspec.json.decode(line, type=_Question)
         except msgspec.MsgspecError:
-            asked = None
-        answer = self._answers.get(asked) if isinstance(asked, str) else None
-        return answer() if answer is not None else {"error": f"ask for one of: {', '.join(sorted(self._answers))}"}
+            question = _Question()
+        if (answer := self._answers.get(question.ask)) is not None:
+            return answer()
+        if (search := self._searches.get(question.ask)) is not None:
+            return await search(question.about)
+        return {"error": f"ask for one of: {', '.join(sorted((*self._answers, *self._searches)))}"}
 
 
-async def ask(directory: Path, question: str) -> dict[str, Any]:
+async def ask(directory: Path, question: str, about: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Ask the daemon whose runtime directory this is. Raises NoDaemon."""
     path = directory / NAME
     try:
         async with asyncio.timeout(_PATIENCE_S):
             reader, writer = await asyncio.open_unix_connection(str(path), limit=_LONGEST_ANSWER)
             try:
-                writer.write(msgspec.json.encode({"ask": question}) + b"\n")
+                writer.write(msgspec.json.encode({"ask": question, "about": about or {}}) + b"\n")
                 answer: dict[str, Any] = msgspec.json.decode(await reader.readline(), type=dict[str, Any])
             finally:
                 writer.close()

@@ -8,10 +8,11 @@ import gc
 import logging
 import signal
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lacuna_ts.errors import LacunaError
 from lacuna_ts.gateway.crowd import LOOK_EVERY_S
+from lacuna_ts.gateway.keeping import note_streams
 from lacuna_ts.gateway.quotas import all_of
 from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
 from lacuna_ts.service.control import Control
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 _FIRST_WORD_S: Final = 2.0  # how long the start waits for tailscaled before it says "waiting" and goes on
 _LOOK_S: Final = 0.01
+_NOTE_EVERY_S: Final = 0.8  # after a crash, less than a second of a stream's usage is missing
 _DEFAULT_DRAIN_S: Final = 600.0
 _GARBAGE_EVERY: Final = 10_000  # new containers; a request makes some dozens, and nearly none of them in a cycle
 
@@ -48,15 +50,18 @@ class Daemon:
         notifier: Notifier,
         read_again: Callable[[], Settings] | None = None,
         control_directory: Path | None = None,
+        ledger_path: Path | None = None,
     ) -> None:
-        """`read_again` reads the configuration for a reload and may raise LacunaError; without it there is none.
+        """Raises LedgerUnusable. `ledger_path` is the ledger's file; without it none is kept.
+
+        `read_again` reads the configuration for a reload and may raise LacunaError; without it there is none.
 
         `control_directory` is where the control socket is put; without it there is none.
         """
         self._settings = settings
         self._read_again = read_again
         self._notifier = notifier
-        self._lasting: Lasting = lasting_parts(settings, log, socket_path)
+        self._lasting: Lasting = lasting_parts(settings, log, socket_path, ledger_path)
         self.parts: Parts = assemble(settings, self._lasting)
         self.listeners = Listeners(
             settings.listen,
@@ -74,7 +79,9 @@ class Daemon:
                 | {"reservations": self.parts.keeper.open}
             ),
         }
-        self._control = None if control_directory is None else Control(control_directory, questions)
+        self._control = (
+            None if control_directory is None else Control(control_directory, questions, {"usage": self._usage})
+        )
         self._tasks = Tasks()
         self._followers = Tasks()
         self._stop = asyncio.Event()
@@ -94,6 +101,10 @@ class Daemon:
             if self._control is not None:
                 await self._control.open()
             self._tasks.spawn("tailnet", tailnet.run)
+            if self._lasting.ledger is not None:
+                self._lasting.ledger.start()
+                self._tasks.spawn("ledger notes", self._note_streams)
+            await self._lasting.data.load()  # tailscaled is asked meanwhile
             self._tasks.spawn("running", self._lasting.running.watch)
             self._tasks.spawn("crowd", self._watch_crowd)
             self._followers.spawn("listeners", self._follow)
@@ -137,13 +148,10 @@ class Daemon:
             self._lasting.meters.reloaded(is_success=False)
             _log.exception("the configuration was not reloaded, the old one stays")
             return
-        old = self._settings
-        if (settings.listen, settings.tailnet, settings.limits_timezone) != (
-            old.listen,
-            old.tailnet,
-            old.limits_timezone,
-        ):
-            _log.warning("changes of `listen`, `tailnet` and `limits_timezone` take effect after a restart")
+        if _lasting_settings(settings) != _lasting_settings(self._settings):
+            _log.warning(
+                "changes of `listen`, `tailnet`, `limits_timezone` and `ledger.url` take effect after a restart"
+            )
         self.parts = parts
         show_certificates()
         if self.listeners.tls.orders is not None:
@@ -202,6 +210,20 @@ class Daemon:
             self._notifier.watchdog()
             await asyncio.sleep(every)
 
+    async def _usage(self, question: dict[str, str]) -> dict[str, Any]:
+        ledger = self._lasting.ledger
+        if ledger is None:
+            return {"error": "this gateway keeps no ledger"}
+        try:
+            return await ledger.report(question)
+        except (LacunaError, ValueError) as error:
+            return {"error": str(error)}
+
+    async def _note_streams(self) -> None:
+        while True:
+            await asyncio.sleep(_NOTE_EVERY_S)
+            note_streams(self._lasting.running)
+
     async def _wind_down(self) -> None:
         drain_s = self._settings.timeouts.drain_s or _DEFAULT_DRAIN_S
         running = self._lasting.running
@@ -220,6 +242,8 @@ class Daemon:
         await self.listeners.break_off()
         await self._lasting.upstream.close()
         self._lasting.api.close()
+        if self._lasting.ledger is not None:
+            await asyncio.to_thread(self._lasting.ledger.stop)
         self._lasting.log.flush()
 
 
@@ -228,3 +252,8 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GARBAGE_EVERY)
+
+
+def _lasting_settings(settings: Settings) -> tuple[object, ...]:
+    """What of the settings is used once, at the start."""
+    return (settings.listen, settings.tailnet, settings.limits_timezone, settings.ledger.path)

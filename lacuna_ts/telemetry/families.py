@@ -87,6 +87,19 @@ POLICY_ERRORS: Final = FamilySpec(
 UPSTREAM_ERRORS: Final = FamilySpec(
     "lacuna_upstream_errors_total", "counter", "Failures of a provider, by their kind.", ("provider", "kind")
 )
+COST: Final = FamilySpec(
+    "lacuna_cost_usd_total",
+    "counter",
+    "Dollars that were used, by the price of the model that was called. Unpriced requests are not in it.",
+    ("provider", "user", "model"),
+)
+UNPRICED: Final = FamilySpec(
+    "lacuna_unpriced_requests_total",
+    "counter",
+    "Requests that used tokens for which there is no price.",
+    ("provider", "model"),
+)
+LEDGER_QUEUE: Final = FamilySpec("lacuna_ledger_queue", "gauge", "Notes that wait to be written to the ledger.")
 TAILSCALED_UP: Final = FamilySpec("lacuna_tailscaled_up", "gauge", "Whether tailscaled answers and is running.")
 BUS_UP: Final = FamilySpec("lacuna_bus_up", "gauge", "Whether tailscaled's notifications arrive.")
 NODE_KEY_EXPIRY: Final = FamilySpec(
@@ -117,8 +130,8 @@ BUILD_INFO: Final = FamilySpec("lacuna_build_info", "info", "The version that ru
 FAMILIES: Final[tuple[FamilySpec, ...]] = (
     PROVIDER_REQUESTS, PROVIDER_INPUT, PROVIDER_OUTPUT, PROVIDER_TOKENS, PROVIDER_CACHE_CREATION, PROVIDER_CACHE_READ,
     USAGE_TOKENS, REQUESTS, REFUSALS, REQUEST_SECONDS, FIRST_BYTE_SECONDS, OVERHEAD_SECONDS, IN_FLIGHT, ACTIVE_CALLERS,
-    WHOIS_SECONDS, WHOIS, POLICY_ERRORS, UPSTREAM_ERRORS, TAILSCALED_UP, BUS_UP, NODE_KEY_EXPIRY, RELOADS,
-    SERIES_DROPPED, LIMIT_REMAINING, LIMIT_NOTICES, BUILD_INFO,
+    COST, UNPRICED, WHOIS_SECONDS, WHOIS, POLICY_ERRORS, LEDGER_QUEUE, UPSTREAM_ERRORS, TAILSCALED_UP, BUS_UP,
+    NODE_KEY_EXPIRY, RELOADS, SERIES_DROPPED, LIMIT_REMAINING, LIMIT_NOTICES, BUILD_INFO,
 )  # fmt: skip
 
 CACHE_DURATION: Final = "cache_duration"  # stands last, after the grant labels

@@ -56,7 +56,7 @@ class Series:
     def __init__(self, prefix: str, user: str | None) -> None:
         self.prefix = prefix
         self.user = user
-        self.value = 0
+        self.value: float = 0  # an int, but for dollars
 
     def text(self) -> str:
         """The sample line, with its newline."""

@@ -81,6 +81,7 @@ class Meters:
         self._key_expiry_s: Callable[[], float | None] | None = None
         self._limits: Callable[[], Iterable[LimitFacts]] = lambda: ()
         self._notices = self.registry.counter(families.LIMIT_NOTICES)
+        self._ledger_queue: Callable[[], int] = lambda: 0
         self._process = (ProcessCollector(registry=None), PlatformCollector(registry=None))
         self._version = version
         self._add_live_families()
@@ -113,11 +114,13 @@ class Meters:
         tailscaled_up: Callable[[], bool],
         bus_up: Callable[[], bool],
         key_expiry_s: Callable[[], float | None],
+        ledger_queue: Callable[[], int] = lambda: 0,
     ) -> None:
         """Where to read the gauges about tailscaled; `key_expiry_s` is seconds from now, None when it never expires."""
         self._tailscaled_up = tailscaled_up
         self._bus_up = bus_up
         self._key_expiry_s = key_expiry_s
+        self._ledger_queue = ledger_queue
 
     def follow_limits(self, read: Callable[[], Iterable[LimitFacts]]) -> None:
         """Where to read how limits stand."""
@@ -127,6 +130,7 @@ class Meters:
         live = self.registry.live
         live(families.IN_FLIGHT, self._read_in_flight)
         live(families.ACTIVE_CALLERS, self._read_active_callers)
+        live(families.LEDGER_QUEUE, lambda: [((), self._ledger_queue())])
         live(families.TAILSCALED_UP, lambda: _flag(self._tailscaled_up))
         live(families.BUS_UP, lambda: _flag(self._bus_up))
         live(families.NODE_KEY_EXPIRY, self._read_key_expiry)
@@ -152,6 +156,10 @@ class Meters:
             kind.answered.value += 1
         if exchange.usage is not NO_USAGE:
             kind.used(exchange.usage)
+        if exchange.cost_nano is not None:
+            kind.cost.value += exchange.cost_nano / 1e9
+        elif exchange.price_source:
+            kind.unpriced.value += 1
         if exchange.upstream_error:
             error = exchange.upstream_error if exchange.upstream_error in UpstreamError.KINDS else OTHER
             self._tables.upstream_errors.child((kind.provider, error)).value += 1

@@ -35,6 +35,8 @@ class Tables:
         self.provider_cache_read = counter(families.PROVIDER_CACHE_READ)
         self.usage_tokens = counter(families.USAGE_TOKENS)
         self.requests = counter(families.REQUESTS)
+        self.cost = counter(families.COST)
+        self.unpriced = counter(families.UNPRICED)
         self.refusals = counter(families.REFUSALS)
         self.request_seconds = histogram(families.REQUEST_SECONDS)
         self.first_byte_seconds = histogram(families.FIRST_BYTE_SECONDS)
@@ -79,6 +81,16 @@ class ExchangeSeries:
     @cached_property
     def _cache_read(self) -> Series:
         return self._tables.provider_cache_read.child(self._base, self._more)
+
+    @cached_property
+    def cost(self) -> Series:
+        """Dollars."""
+        return self._tables.cost.child((self.provider, self._user, self._model))
+
+    @cached_property
+    def unpriced(self) -> Series:
+        """Requests without a price."""
+        return self._tables.unpriced.child((self.provider, self._model))
 
     @cached_property
     def request_seconds(self) -> HistogramSeries:

@@ -129,6 +129,7 @@ class House:
         env = dict(os.environ)
         env["LACUNA_TS_TAILSCALED_SOCKET"] = str(self.folder / "ts.sock")
         env["RUNTIME_DIRECTORY"] = str(self.folder / "run")
+        env["STATE_DIRECTORY"] = str(self.folder / "state")
         env["NOTIFY_SOCKET"] = str(self.folder / "notify")
         with self.log_path.open("ab") as log:
             command = (*self._runs_in, sys.executable, "-m", "lacuna_ts", "run", "--config", str(path))

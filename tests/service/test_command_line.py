@@ -128,7 +128,10 @@ def test_init_writes_a_file_that_checks_and_runs(tmp_path) -> None:
             port = free_port()
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "lacuna_ts", "run", "--port", str(port), "--config", str(folder / "config.json5"),
-                env=_with(tailscaled) | {"CREDENTIALS_DIRECTORY": str(credentials), "RUNTIME_DIRECTORY": str(tmp_path)},
+                env=_with(tailscaled) | {
+                    "CREDENTIALS_DIRECTORY": str(credentials), "RUNTIME_DIRECTORY": str(tmp_path),
+                    "STATE_DIRECTORY": str(tmp_path / "state"),
+                },
                 stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
             try:

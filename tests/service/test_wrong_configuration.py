@@ -137,8 +137,15 @@ def run_beside(tailscaled: StandInTailscaled, path: Path, *arguments: str, befor
     """Run the daemon while a stand-in tailscaled answers; it is expected to end by itself."""
 
     async def scenario() -> Said:
+        state = path.parent / "state"
+        state.mkdir(exist_ok=True)
+        state.chmod(0o777)  # the daemon may be another user
         async with tailscaled:
-            env = {"LACUNA_TS_TAILSCALED_SOCKET": tailscaled.socket_path, "RUNTIME_DIRECTORY": str(path.parent / "run")}
+            env = {
+                "LACUNA_TS_TAILSCALED_SOCKET": tailscaled.socket_path,
+                "RUNTIME_DIRECTORY": str(path.parent / "run"),
+                "STATE_DIRECTORY": str(state),
+            }
             return await asyncio.to_thread(
                 lacuna_ts, "run", "--config", path, *arguments, env=env, before=tuple(before)
             )

@@ -30,7 +30,7 @@ def test_every_field_is_described_and_shown(section: type[BaseModel]) -> None:
     text = page()
     for name, field in section.model_fields.items():
         assert field.description, name
-        assert f"| `{name}` |" in text
+        assert f"| `{field.alias or name}` |" in text
 
 
 def test_sections_are_frozen_and_strict() -> None:

@@ -29,8 +29,11 @@ def _used_meters():
         status=502, refusal="upstream_unreachable", outcome="upstream_failed", upstream_status=200,
         upstream_error="broken", usage=Usage(1, 2, 3, {"5m": 4}, 1, 1, 2, "reported"), first_byte_s=0.5,
         overhead_s=0.0001, total_s=4000.0, labels={"team": "x"},
+        cost_nano=1_500_000_001, price_source="config",
     )  # fmt: skip
     meters.sent(exchange)
+    meters.record(exchange)
+    exchange.cost_nano, exchange.price_source = None, "none"
     meters.record(exchange)
     meters.whois("known", 0.001)
     meters.policy_error("c")

@@ -1,0 +1,126 @@
+"""What the ledger is asked: sums of usage, and rows to take away. Readers open the file for themselves, read-only.
+
+Sums come from the table of days, so that they cost the same however many requests there were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+import msgspec
+
+from lacuna_ts.ledger.entry import COLUMNS
+from lacuna_ts.ledger.schema import SUMS
+from lacuna_ts.ledger.sqlite_store import LedgerUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+By = Literal["user", "model", "provider", "label", "day"]
+BYS: Final[tuple[str, ...]] = get_args(By)
+_COLUMN: Final = {"user": "user", "model": "provider || '/' || model", "provider": "provider", "label": "labels"}
+_SUMS: Final = ", ".join(f"SUM({name})" for name in SUMS)
+_EXPORTED_AT_ONCE: Final = 1000
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question for sums: grouped how, over which UTC days (since the epoch, both included), and whose only."""
+
+    by: By = "user"
+    first_day: int = 0
+    last_day: int = 1 << 40
+    caller: str | None = None
+
+
+def usage(path: Path, asked: Asked) -> list[dict[str, Any]]:
+    """Sums by group, the most expensive first (days in order). Raises LedgerUnusable.
+
+    A request with several labels stands under each of them.
+    """
+    where = "day BETWEEN ? AND ?"
+    values: list[int | str] = [asked.first_day, asked.last_day]
+    if asked.caller is not None:
+        where += " AND caller = ?"
+        values.append(asked.caller)
+    column = "date(day * 86400, 'unixepoch')" if asked.by == "day" else _COLUMN[asked.by]
+    sql = f"SELECT {column}, {_SUMS} FROM days WHERE {where} GROUP BY 1"  # noqa: S608 - nothing in it is from outside
+    with _reader(path) as connection:
+        groups = [dict(zip((asked.by, *SUMS), row, strict=True)) for row in connection.execute(sql, values)]
+    if asked.by == "label":
+        groups = _by_label(groups)
+    if asked.by == "day":
+        return sorted(groups, key=lambda group: str(group["day"]))
+    return sorted(groups, key=lambda group: (-group["cost_nano"], -group["input_tokens"], str(group[asked.by])))
+
+
+def _by_label(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        labels = msgspec.json.decode(group["label"], type=dict[str, str]) if group["label"] else {}
+        for name in [f"{key}={value}" for key, value in labels.items()] or [""]:
+            sums = found.setdefault(name, {"label": name, **dict.fromkeys(SUMS, 0)})
+            for key in SUMS:
+                sums[key] += group[key]
+    return list(found.values())
+
+
+def rows(path: Path, first_us: int, end_us: int, caller: str | None = None) -> Iterator[dict[str, Any]]:
+    """The rows that began in [first, end), oldest first. Raises LedgerUnusable."""
+    where = "began_us >= ? AND began_us < ?"
+    values: list[int | str] = [first_us, end_us]
+    if caller is not None:
+        where += " AND caller = ?"
+        values.append(caller)
+    sql = f"SELECT {', '.join(COLUMNS)} FROM exchanges WHERE {where} ORDER BY began_us"  # noqa: S608 - our own names
+    with _reader(path) as connection:
+        cursor = connection.execute(sql, values)
+        while found := cursor.fetchmany(_EXPORTED_AT_ONCE):
+            for row in found:
+                yield dict(zip(COLUMNS, row, strict=True))
+
+
+def as_jsonl(row: dict[str, Any]) -> str:
+    """One line of JSON; labels are an object."""
+    labels = msgspec.json.decode(row["labels"]) if row["labels"] else {}
+    return msgspec.json.encode(row | {"labels": labels}).decode() + "\n"
+
+
+def as_csv(row: dict[str, Any] | None = None) -> str:
+    """One line of CSV, without a row the head. Text that a spreadsheet would take for a formula gets an apostrophe."""
+    line = io.StringIO()
+    values: tuple[Any, ...] = COLUMNS if row is None else tuple(row[name] for name in COLUMNS)
+    csv.writer(line, lineterminator="\n").writerow(
+        "'" + one if isinstance(one, str) and one.startswith(_FORMULA) else one for one in values
+    )
+    return line.getvalue()
+
+
+def owner(path: Path, provider: str, kind: str, identifier: str) -> str | None:
+    """Whose what lies at a provider is, None when nobody is known to have made it. Raises LedgerUnusable."""
+    with _reader(path) as connection:
+        found = connection.execute(
+            "SELECT caller FROM ownership WHERE provider = ? AND kind = ? AND id = ?", (provider, kind, identifier)
+        ).fetchone()
+    return None if found is None else str(found[0])
+
+
+@contextlib.contextmanager
+def _reader(path: Path) -> Iterator[sqlite3.Connection]:
+    if not path.exists():
+        raise LedgerUnusable(f"there is no ledger at {path}: it is made when `lacuna-ts run` starts")
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise LedgerUnusable(f"the ledger {path} cannot be read: {error}") from error

@@ -1,0 +1,170 @@
+"""The ledger in one SQLite file. One connection, used by one thread at a time; readers open their own.
+
+A batch is one transaction in WAL mode: after it, nothing in it is lost to a kill. `synchronous` is NORMAL, so a power
+failure may take the last moments, and never what makes the file whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+from lacuna_ts.errors import LacunaError
+from lacuna_ts.ledger.entry import COLUMNS
+from lacuna_ts.ledger.schema import DAY_US, STEPS, VERSION, roll_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from lacuna_ts.ledger.entry import Row
+
+_PLACES: Final = ", ".join("?" * len(COLUMNS))
+_PUT: Final = f"INSERT OR REPLACE INTO exchanges ({', '.join(COLUMNS)}) VALUES ({_PLACES})"  # noqa: S608 - our own names
+_BUSY_MS: Final = 5000
+_PRUNED_AT_ONCE: Final = 5000
+
+
+class LedgerUnusable(LacunaError):
+    """The ledger cannot be opened or written; the message says what is the matter and what to do."""
+
+
+class SqliteStore:
+    """The writer's end. Every method may raise LedgerUnusable; after that, the next call tries again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._connection: sqlite3.Connection | None = None
+        self._lock = -1
+
+    def open(self) -> None:
+        """Open or make the file, take it for ourselves, bring it up to date, and close what a crash left open."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take()
+            is_new = not self.path.exists()
+            self._connection = connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
+            )
+            if is_new:
+                self.path.chmod(0o600)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+            self._migrate(connection)
+            with _transaction(connection):
+                connection.execute(roll_up("outcome = 'open'"))
+                connection.execute("UPDATE exchanges SET outcome = 'aborted' WHERE outcome = 'open'")
+        except (OSError, sqlite3.Error) as error:
+            self.close()
+            raise LedgerUnusable(self._sentence(error)) from error
+        except LedgerUnusable:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA optimize")
+            self._connection.close()
+            self._connection = None
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def write(self, opened: Iterable[Row], finished: Sequence[Row]) -> None:
+        """Put rows, in one transaction. A finished row replaces its open one, and is added to its day."""
+        connection = self._own()
+        try:
+            with _transaction(connection):
+                connection.executemany(_PUT, opened)
+                connection.executemany(_PUT, finished)
+                for start in range(0, len(finished), 500):
+                    ids = [row[0] for row in finished[start : start + 500]]
+                    connection.execute(roll_up(f"id IN ({', '.join('?' * len(ids))})"), ids)
+        except sqlite3.Error as error:
+            raise LedgerUnusable(self._sentence(error)) from error
+
+    def prune(self, before_us: int) -> int:
+        """Forget some of what began earlier, oldest first; returns how many rows, 0 when nothing is left to forget."""
+        connection = self._own()
+        try:
+            with _transaction(connection):
+                old = "SELECT id FROM exchanges WHERE began_us < ? AND outcome <> 'open' ORDER BY began_us LIMIT ?"
+                gone = connection.execute(
+                    f"DELETE FROM exchanges WHERE id IN ({old})",  # noqa: S608 - no text from outside
+                    (before_us, _PRUNED_AT_ONCE),
+                ).rowcount
+                connection.execute("DELETE FROM days WHERE day < ?", (before_us // DAY_US,))
+                return gone
+        except sqlite3.Error as error:
+            raise LedgerUnusable(self._sentence(error)) from error
+
+    def own(self, provider: str, kind: str, identifier: str, caller: str, began_us: int) -> None:
+        """Note that what lies at a provider under `identifier` is the caller's. The first word holds."""
+        connection = self._own()
+        try:
+            connection.execute(
+                "INSERT OR IGNORE INTO ownership VALUES (?, ?, ?, ?, ?)",
+                (provider, kind, identifier, caller, began_us),
+            )
+        except sqlite3.Error as error:
+            raise LedgerUnusable(self._sentence(error)) from error
+
+    def _own(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.open()
+        assert self._connection is not None
+        return self._connection
+
+    def _take(self) -> None:
+        """Keep a second gateway away: it would take our running exchanges for those of a crash."""
+        if self._lock >= 0:
+            return
+        handle = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            message = f"the ledger {self.path} is in use by another lacuna-ts: give this one its own `ledger.url`"
+            raise LedgerUnusable(message) from None
+        self._lock = handle
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version > VERSION:
+            raise LedgerUnusable(f"the ledger {self.path} was written by a newer lacuna-ts: use that one")
+        for number in range(version, VERSION):
+            with _transaction(connection):
+                for statement in STEPS[number]:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number + 1}")
+
+    def _sentence(self, error: OSError | sqlite3.Error) -> str:
+        name = getattr(error, "sqlite_errorname", "")
+        if name in {"SQLITE_CORRUPT", "SQLITE_NOTADB"} or "malformed" in str(error):
+            return f"the ledger {self.path} is damaged: move it away and start with a new one, or restore a copy"
+        if name.startswith("SQLITE_FULL") or getattr(error, "errno", 0) == 28:
+            return f"the ledger {self.path} cannot be written: the disk is full"
+        if name.startswith("SQLITE_READONLY") or isinstance(error, PermissionError):
+            return f"the ledger {self.path} cannot be written: it, or its directory, is read-only for this user"
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return f"the ledger {self.path} is locked by another program"
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        return f"the ledger {self.path} cannot be used: {said}"
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a local helper
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
