@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
