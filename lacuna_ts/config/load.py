@@ -136,7 +136,7 @@ _NEUTRAL: Final[dict[str | int, dict[str, Any]]] = {
     "grants": {"src": [], "app": {}},
     "temp_grants": {"src": [], "grants": []},
     "blocked": {"src": []},
-    "limits": {"src": [], "requests_per_day": 1},
+    "limits": {"src": ["*"], "requests_per_day": 1},
 }
 
 

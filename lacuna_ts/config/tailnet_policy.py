@@ -18,6 +18,7 @@ from lacuna_ts.config import json5
 from lacuna_ts.config.document import path_text
 from lacuna_ts.errors import Problem
 from lacuna_ts.policy.aperture import APERTURE, read_aperture
+from lacuna_ts.policy.ceilings import read_limit
 from lacuna_ts.policy.grants import read_grant, read_labels, read_role
 from lacuna_ts.policy.objects import GrantUnreadable
 
@@ -146,6 +147,7 @@ class _Judge:
         readers: Mapping[str, Callable[[bytes], object]] = {
             "labels": read_labels,
             "role": read_role,
+            "limits": lambda raw: read_limit(raw, ""),
             "grants": lambda raw: self._providers(path, read_grant(raw, "")),
         }
         try:

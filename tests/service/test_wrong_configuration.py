@@ -35,7 +35,7 @@ WRONG = """\
     "health": {"baseurl": "http://127.0.0.1:9", "compatibility": {"openai_chat": true}},
   },
 
-  "limits": [{"src": ["*"], "concurrent_requests": 2}],
+  "limits": [{"src": ["*"], "concurrent_requests": -2}],
   "grantz": [],
 }
 """
@@ -97,7 +97,7 @@ def test_check_says_the_same_as_json(written) -> None:
         ({"providers": {}}, "no providers configured"),
         ({"providers": {"a": {}}}, "provider a has no base URL configured"),
         ({"listen": [{"tailnet": 80, "host": "0.0.0.0"}], "providers": {"a": PROVIDER}}, "listen[0]"),
-        ({"providers": {"a": PROVIDER | {"limits": [{"requests_per_minute": 1}]}}}, "providers.a"),
+        ({"providers": {"a": PROVIDER | {"limits": [{"requests_per_minute": "1"}]}}}, "providers.a"),
     ],
 )
 def test_a_file_that_cannot_be_used(config, wanted, written) -> None:

@@ -235,7 +235,7 @@ def test_the_blocked_see_why_and_nothing_else():
 
 def test_an_unreadable_ceiling_leaves_nothing_but_its_reason():
     """Who is refused for a rule that we cannot read is told which."""
-    limited = caller("l@example.com", caps=grants(b"{}") | {f"{PREFIX}/limits": (b'{"concurrent_requests":1}',)})
+    limited = caller("l@example.com", caps=grants(b"{}") | {f"{PREFIX}/limits": (b'{"concurrent_requests":-1}',)})
     me = read(limited, "whoami")
     assert f"{PREFIX}/limits" in me["unreadable"]
     assert (me["providers"], me["ask"]) == ([], None)
