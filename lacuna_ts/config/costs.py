@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from lacuna_ts.config.document import Path
     from lacuna_ts.config.findings import Findings
-    from lacuna_ts.config.schema import FileLedger, FilePrice, FileProvider
+    from lacuna_ts.config.schema import FileProvider
+    from lacuna_ts.config.usage_schema import FileLedger, FilePrice
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,8})([smhdw])\Z")

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from lacuna_ts.config.compatibility import Vintage
     from lacuna_ts.config.document import Path
     from lacuna_ts.config.findings import Findings
-    from lacuna_ts.config.schema import FileAmounts, FileProvider, FileTimeouts
+    from lacuna_ts.config.schema import FileProvider, FileTimeouts
+    from lacuna_ts.config.usage_schema import FileAmounts
 
 RESERVED_NAMES: Final = frozenset(
     {

@@ -14,7 +14,7 @@ from lacuna_ts.config.reference import page, section_at
 SECTIONS = [
     one
     for one in vars(schema).values()
-    if isinstance(one, type) and issubclass(one, BaseModel) and one.__module__ == schema.__name__
+    if isinstance(one, type) and issubclass(one, BaseModel) and one.__name__.startswith("File")
 ]
 
 
