@@ -124,7 +124,7 @@ async def _tls_story(serving, trusting):
                 await unknown.send(request)
             assert (caught.value.kind, caught.value.is_unsent) == ("tls", True)
             with pytest.raises(UpstreamError) as caught:
-                await known.send(replace(request, url=request.url.replace("127.0.0.1", "localhost")))
+                await known.send(msgspec.structs.replace(request, url=request.url.replace("127.0.0.1", "localhost")))
             assert caught.value.kind == "tls"
             for _ in range(3):
                 response = await known.send(request)
