@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 
+import msgspec
 import pytest
 import trustme
 
