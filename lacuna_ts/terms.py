@@ -243,7 +243,7 @@ class Exchange:
     session: str = ""  # the client's own id of the conversation, where it sends one
     cost_nano: int | None = None  # nano-dollars; None with price source "none": unpriced, and else: nothing was used
     price_source: str = ""  # "config", "free", "genai-prices:VERSION", "none"
-    entry: int = 0  # which note opened its row of the ledger; 0: none did
+    entry: tuple[object, ...] | None = None  # its row of the ledger, once that is noted as it will be
     is_closed: bool = False
 
 
