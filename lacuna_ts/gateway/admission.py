@@ -36,7 +36,7 @@ def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: A
         exchange.provider,
         exchange.upstream_model,
         input_tokens((asked.opaque,) if asked.fields is None else asked.fields.values()),
-        asked.max_output_tokens,
+        0 if exchange.operation == "embed" else asked.max_output_tokens,
     )
     held = parts.keeper.reserve(
         exchange.caller, allowance.ceilings, allowance.grants, ask, now=live.now(), wall=parts.now()
@@ -50,10 +50,13 @@ def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: A
 
 
 def settle(live: Live, reservation: Reservation) -> None:
-    """Charge what was used. What was not told of an answer that was cut off is charged as it was held."""
+    """Charge what was used. What was not told of an answer that was cut off is charged, and noted, as it was held."""
     exchange = live.exchange
+    is_answered = _is_answered(exchange)
+    if is_answered:
+        exchange.usage = reservation.filled_in(exchange.usage)
     try:
-        reservation.settle(exchange.usage, is_answered=_is_answered(exchange), now=live.now(), wall=live.parts.now())
+        reservation.settle(exchange.usage, is_answered=is_answered, now=live.now(), wall=live.parts.now())
     except Exception:  # noqa: BLE001 - a price that cannot be worked out must not cost the record of the exchange
         _log.exception("%s: our bug: what it used was not charged", exchange.id)
 

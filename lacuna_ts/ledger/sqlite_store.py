@@ -13,6 +13,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
+from lacuna_ts.ledger import charges
 from lacuna_ts.ledger.entry import COLUMNS
 from lacuna_ts.ledger.schema import DAY_US, STEPS, VERSION, roll_up
 
@@ -57,6 +58,7 @@ class SqliteStore:
             self._migrate(connection)
             with _transaction(connection):
                 connection.execute(roll_up("outcome = 'open'"))
+                charges.add_open(connection)
                 connection.execute("UPDATE exchanges SET outcome = 'aborted' WHERE outcome = 'open'")
         except (OSError, sqlite3.Error) as error:
             self.close()
@@ -83,9 +85,19 @@ class SqliteStore:
             with _transaction(connection):
                 connection.executemany(_PUT, opened)
                 connection.executemany(_PUT, finished)
+                charges.add(connection, finished)
                 for start in range(0, len(finished), 500):
                     ids = [row[0] for row in finished[start : start + 500]]
                     connection.execute(roll_up(f"id IN ({', '.join('?' * len(ids))})"), ids)
+        except sqlite3.Error as error:
+            raise LedgerUnusable(self._sentence(error)) from error
+
+    def charged(self, month_us: int, day_us: int, now_us: int) -> list[charges.Sum]:
+        """What each account of a limit was charged by now; see `charges.read`. For the start."""
+        connection = self._own()
+        try:
+            with _transaction(connection):
+                return charges.read(connection, month_us, day_us, now_us)
         except sqlite3.Error as error:
             raise LedgerUnusable(self._sentence(error)) from error
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -179,3 +180,29 @@ async def _cancelled_requests(house: House) -> None:
         while (standing := await _standing(house))["reservations"]:
             await asyncio.sleep(0.02)
     assert all(one["held"] == 0 for one in standing["limits"])
+
+
+def test_what_was_spent_stays_spent() -> None:
+    """A day's budget that was used up before a restart, or a kill, is used up after it, from the first request on."""
+
+    async def scenario() -> None:
+        async with House() as house:
+            house.person(
+                "100.64.0.31", "alice@example.com", {"limits": {"requests_per_day": 3, "tokens_per_day": 10**6}}
+            )
+            for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+                answer = await house.ask("100.64.0.31", "POST", "/v1/chat/completions", body=CHAT)
+                assert answer.status == 200, answer.body
+                await house.closed(1)
+                before = (await house.ask("100.64.0.31", "GET", "/api/quotas")).json()
+                await house.stop(number)
+                house.notices.clear()
+                await house.start()
+                after = (await house.ask("100.64.0.31", "GET", "/api/quotas")).json()
+                assert [one["used"] for one in after][:1] == [one["used"] for one in before][:1]
+                if number == signal.SIGTERM:  # a kill may take the last moments of what was already answered
+                    assert [one["used"] for one in after] == [one["used"] for one in before]
+            refused = await house.ask("100.64.0.31", "POST", "/v1/chat/completions", body=CHAT)
+            assert (refused.status, refused.error) == (429, "budget_spent")
+
+    asyncio.run(scenario())
