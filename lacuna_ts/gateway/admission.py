@@ -27,11 +27,24 @@ _log = logging.getLogger(__name__)
 # Counting tokens and looking at what lies there cost nothing; what nobody reads might cost anything.
 LIMITED: Final = METERED | {"opaque"}
 
+_UNKEPT: Final = Refusal(
+    "ledger_unavailable",
+    "Your use is limited by the day, the month or in money, and cannot be written down just now. Try again in a moment, "
+    "and if it stays so, tell whoever runs the gateway.",
+    5.0,
+)
+
 
 def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: Allowance) -> Asked | Refusal:
     """Hold what the request will probably use. Returns it as it may be sent: with its output kept within limits."""
     exchange = live.exchange
     assert exchange.caller is not None, "whoever is not known has been refused"
+    ledger = parts.ledger
+    if ledger is not None and ledger.problem:
+        kept = _without_ledger(allowance)
+        if kept is None:
+            return _UNKEPT
+        allowance = kept
     ask = Ask(
         exchange.provider,
         exchange.upstream_model,
@@ -47,6 +60,14 @@ def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: A
     exchange.charged = held.charged
     most = held.max_output_tokens
     return asked if most is None else dialect.capped(asked, most)
+
+
+def _without_ledger(allowance: Allowance) -> Allowance | None:
+    """What is left of it while nothing can be written: without the grants that would be charged for days or months."""
+    if any(one.must_be_kept for one in allowance.ceilings):
+        return None
+    grants = tuple(one for one in allowance.grants if one is None or not one.must_be_kept)
+    return allowance._replace(grants=grants) if grants else None
 
 
 def settle(live: Live, reservation: Reservation) -> None:
