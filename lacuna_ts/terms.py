@@ -88,6 +88,11 @@ class Limit:
     is_shadow: bool = False  # counts, and never refuses
     counts_cache_reads: bool = False
 
+    @property
+    def must_be_kept(self) -> bool:
+        """Whether it refuses by what was used over days or months: such a count has to outlive a restart."""
+        return not self.is_shadow and any(name.endswith(("_day", "_month")) for name, _ in self.amounts)
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:

@@ -18,11 +18,12 @@ COLUMNS: Final = (
     "provider", "requested_model", "model", "upstream_model", "status", "code", "outcome", "upstream_status",
     "is_streaming", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
     "usage_source", "price_source", "cost_nano", "first_byte_us", "overhead_us", "total_us", "attempts", "bytes_out",
-    "session", "labels",
+    "session", "labels", "charged",
 )  # fmt: skip
 
 OPEN: Final = "open"  # the outcome of a row whose exchange is under way
 ABORTED: Final = "aborted"  # the outcome of a row that was open when the gateway died
+BETWEEN_ACCOUNTS: Final = "\t"  # in `charged`; no account has one in its name
 UNPRICED: Final = "none"  # the price source of tokens that nobody has a price for
 
 # A provider may write any number; sums of these stay within what a database can add up.
@@ -85,6 +86,7 @@ def row_of(exchange: Exchange, used: Usage, cost: int | None, price_source: str,
         _encode({printable(key): printable(value) for key, value in exchange.labels.items()}).decode()
         if exchange.labels
         else "",
+        BETWEEN_ACCOUNTS.join(exchange.charged),
     )
 
 

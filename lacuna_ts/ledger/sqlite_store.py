@@ -15,7 +15,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
-from lacuna_ts.ledger.entry import COLUMNS
+from lacuna_ts.ledger import charges
+from lacuna_ts.ledger.entry import COLUMNS, OPEN
 from lacuna_ts.ledger.notebook import read_notes, remove
 from lacuna_ts.ledger.schema import DAY_US, STEPS, VERSION, roll_up
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _PLACES: Final = ", ".join("?" * len(COLUMNS))
 _PUT: Final = f"INSERT OR REPLACE INTO exchanges ({', '.join(COLUMNS)}) VALUES ({_PLACES})"  # noqa: S608 - our own names
+_OUTCOME: Final = COLUMNS.index("outcome")
 _PUT_AT_ONCE: Final = 32
 _PUT_MANY: Final = _PUT + f", ({_PLACES})" * (_PUT_AT_ONCE - 1)
 _BUSY_MS: Final = 5000
@@ -65,6 +67,7 @@ class SqliteStore:
             with _transaction(connection):
                 self._catch_up(connection)
                 connection.execute(roll_up("outcome = 'open'"))
+                charges.add_open(connection)
                 connection.execute("UPDATE exchanges SET outcome = 'aborted' WHERE outcome = 'open'")
             remove(self.notes)
         except (OSError, sqlite3.Error) as error:
@@ -92,8 +95,18 @@ class SqliteStore:
             with _transaction(connection):
                 _put(connection, opened)
                 _put(connection, finished)
+                charges.add(connection, finished)
                 for ids in _by_hundreds([row[0] for row in finished]):
                     connection.execute(roll_up(f"id IN ({_places(ids)})"), ids)
+        except sqlite3.Error as error:
+            raise LedgerUnusable(self._sentence(error)) from error
+
+    def charged(self, month_us: int, day_us: int, now_us: int) -> list[charges.Sum]:
+        """What each account of a limit was charged by now; see `charges.read`. For the start."""
+        connection = self._own()
+        try:
+            with _transaction(connection):
+                return charges.read(connection, month_us, day_us, now_us)
         except sqlite3.Error as error:
             raise LedgerUnusable(self._sentence(error)) from error
 
@@ -131,6 +144,7 @@ class SqliteStore:
             for (known,) in connection.execute(asked, ids).fetchall():
                 del rows[known]
         _put(connection, list(rows.values()))
+        charges.add(connection, [row for row in rows.values() if row[_OUTCOME] != OPEN])
         for ids in _by_hundreds(list(rows)):
             connection.execute(roll_up(f"outcome <> 'open' AND id IN ({_places(ids)})"), ids)
 
