@@ -89,6 +89,11 @@ class Limit:
     is_shadow: bool = False  # counts, and never refuses
     counts_cache_reads: bool = False
 
+    @property
+    def must_be_kept(self) -> bool:
+        """Whether it refuses by what was used over days or months: such a count has to outlive a restart."""
+        return not self.is_shadow and any(name.endswith(("_day", "_month")) for name, _ in self.amounts)
+
 
 @dataclass(frozen=True, slots=True)
 class Spent:
@@ -244,7 +249,7 @@ class Exchange(msgspec.Struct, eq=False):
     session: str = ""  # the client's own id of the conversation, where it sends one
     cost_nano: int | None = None  # nano-dollars; None with price source "none": unpriced, and else: nothing was used
     price_source: str = ""  # "config", "free", "genai-prices:VERSION", "none"
-    entry: int = 0  # which note opened its row of the ledger; 0: none did
+    entry: tuple[object, ...] | None = None  # its row of the ledger, once that is noted as it will be
     is_closed: bool = False
 
 
