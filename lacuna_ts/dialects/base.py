@@ -109,6 +109,12 @@ class Dialect(Protocol):
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request as it goes up: with `model` in place, each top-level key once, usage asked for in streams."""
 
+    def outgoing_query(self, query: str) -> str:
+        """The raw query (no "?", not empty) as it goes up: without what would change what was judged or is counted.
+
+        Raises BadRequest for a parameter that changes what comes back beyond our reading.
+        """
+
     def framing(self, content_type: str, asked: Asked) -> Framing | None:
         """How an answer to `asked` is framed, by its media type in lower case; None for one that is not to be read."""
 

@@ -24,6 +24,10 @@ class PlainHttp:
     largest_event_bytes = MAX_PENDING_BYTES
     usage_fields: tuple[str, ...] = ("usage",)
 
+    def outgoing_query(self, query: str) -> str:
+        """As it came: no parameter of these APIs chooses anything that was judged."""
+        return query
+
     def framing(self, content_type: str, asked: Asked) -> Framing | None:  # noqa: ARG002 - the answer says what it is
         """Events or one document, as the answer says."""
         return _FRAMINGS.get(content_type)

@@ -190,7 +190,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     request = provider.request(
         down.method,
         outgoing.path,
-        query=knock.query,
+        query=here.dialect.outgoing_query(knock.query) if knock.query else "",
         sent=down.headers.items(),
         forwarded=here.dialect.forwarded_headers,
         body=outgoing.body,
