@@ -15,8 +15,11 @@ Vintage = Literal["lacuna", "aperture", "lacuna-ts"]
 
 # The dialects that this version speaks, by their compatibility flag; the same set as `dialects.table`.
 BUILT: Final = frozenset(
-    {"openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings"}
-)
+    {
+        "openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings",
+        "bedrock_model_invoke", "bedrock_converse",
+    }
+)  # fmt: skip
 
 LACUNA_FLAGS: Final = (
     "openai_chat", "openai_responses", "anthropic_messages", "gemini_generate_content", "bedrock_model_invoke",

@@ -6,6 +6,8 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.anthropic_messages import AnthropicMessages
+from lacuna_ts.dialects.bedrock_converse import BedrockConverse
+from lacuna_ts.dialects.bedrock_model_invoke import BedrockModelInvoke
 from lacuna_ts.dialects.openai_chat import OpenAIChat
 from lacuna_ts.dialects.openai_completions import OpenAICompletions
 from lacuna_ts.dialects.openai_embeddings import OpenAIEmbeddings
@@ -24,9 +26,13 @@ ANTHROPIC_MESSAGES: Final[Dialect] = AnthropicMessages()
 OPENAI_COMPLETIONS: Final[Dialect] = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final[Dialect] = OpenAIEmbeddings()
 
+BEDROCK_MODEL_INVOKE: Final[Dialect] = BedrockModelInvoke()
+BEDROCK_CONVERSE: Final[Dialect] = BedrockConverse()
+
 # OpenAI's chat before its other dialects: it is the one that answers listings.
 ALL_DIALECTS: Final[tuple[Dialect, ...]] = (
     OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS,
+    BEDROCK_MODEL_INVOKE, BEDROCK_CONVERSE,
 )  # fmt: skip
 BY_ID: Final[Mapping[DialectId, Dialect]] = {dialect.id: dialect for dialect in ALL_DIALECTS}
 
@@ -36,6 +42,7 @@ _ANTHROPIC_FIRST: Final[tuple[Dialect, ...]] = (
 )
 _METHODS: Final = ("GET", "POST", "DELETE")
 _RESPONSES: Final = re.compile(r"/responses(?:/|\Z)")
+_BEDROCK: Final = re.compile(r"/(?:model/.+/(?:invoke|converse|count-tokens)[^/]*|foundation-models(?:/.*)?)\Z")
 
 
 def recognise(method: str, path: str, anthropic_style: bool) -> tuple[Dialect, PathMatch] | None:
@@ -59,4 +66,6 @@ def dialect_for_errors(path: str, anthropic_style: bool) -> Dialect:
     """Return the dialect to refuse in, for any path at all, known or not, with or without a provider's prefix."""
     if anthropic_style or path.endswith(("/messages", "/messages/count_tokens")):
         return ANTHROPIC_MESSAGES
+    if _BEDROCK.search(path):
+        return BEDROCK_MODEL_INVOKE
     return OPENAI_RESPONSES if _RESPONSES.search(path) else OPENAI_CHAT

@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from lacuna_ts.config.compatibility import BUILT
-from lacuna_ts.dialects.base import Dialect, ListedModel
+from lacuna_ts.dialects.base import Asked, Dialect, ListedModel
 from lacuna_ts.dialects.table import (
     ALL_DIALECTS,
     ANTHROPIC_MESSAGES,
@@ -23,6 +23,11 @@ from lacuna_ts.framing.sse import SSE, SseDecoder
 from lacuna_ts.terms import STATUS_OF, Refusal, RefusalCode
 
 every = pytest.mark.parametrize("dialect", ALL_DIALECTS, ids=lambda dialect: dialect.id)
+streaming_events = pytest.mark.parametrize(
+    "dialect",
+    [dialect for dialect in ALL_DIALECTS if dialect.framing("text/event-stream", Asked("")) is SSE],
+    ids=lambda dialect: dialect.id,
+)
 HOSTILE = 'x"}\r\n\r\ndata: [DONE]\n\n\x00\x1b[31m\ud800<script>\u2028\u202e' + "y" * 10_000
 
 
@@ -51,12 +56,14 @@ def test_names() -> None:
         "anthropic_messages": "anthropic_messages",
         "openai_completions": "openai_completions",
         "openai_embeddings": "openai_embeddings",
+        "bedrock_model_invoke": "bedrock_model_invoke",
+        "bedrock_converse": "bedrock_converse",
     }
     assert {d.id for d in ALL_DIALECTS} == BUILT
     assert list(BY_ID.values()) == list(ALL_DIALECTS)
 
 
-@every
+@streaming_events
 @pytest.mark.parametrize("code", get_args(RefusalCode))
 def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -> None:
     """Each code gives a whole JSON document and a single event, whatever the message holds."""
@@ -148,7 +155,7 @@ def test_methods() -> None:
     assert methods_for("/nope") == ()
 
 
-@every
+@streaming_events
 def test_listing_requests_have_no_body(dialect: Dialect) -> None:
     """A listing is asked for without reading any body, and goes up without one."""
     match = dialect.claims("GET", "/v1/models/m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import sys
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from lacuna_ts.dialects.base import Asked, Dialect, PathMatch
 from lacuna_ts.dialects.table import ALL_DIALECTS, BY_ID
+from lacuna_ts.framing.eventstream import EVENT_STREAM, MEDIA_TYPE, encode_event
 from lacuna_ts.framing.sse import SSE
 from lacuna_ts.metering.meter import MAX_KEPT_BYTES, Meter
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
@@ -28,9 +30,11 @@ else:
 CORPUS = Path(__file__).parents[2] / "corpus"
 CASES = sorted(path.parent for path in CORPUS.glob("*/*/expected.json"))
 STREAMED = [folder for folder in CASES if (folder / "response.sse").exists()]
+FRAMED = [folder for folder in CASES if (folder / "response.events").exists()]
 PATHS = {
     "openai_chat": "/v1/chat/completions", "anthropic_messages": "/v1/messages", "openai_responses": "/v1/responses",
     "openai_completions": "/v1/completions", "openai_embeddings": "/v1/embeddings",
+    "bedrock_model_invoke": "/model/m/invoke", "bedrock_converse": "/model/m/converse",
 }  # fmt: skip
 PACK: dict[str, Any] = {
     "gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress,
@@ -62,6 +66,17 @@ def run(meter: Meter, chunks: list[bytes]) -> bytes:
 def expected(folder: Path) -> Usage:
     """The usage that the case promises."""
     return Usage(**json.loads((folder / "expected.json").read_bytes()))
+
+
+def framed(folder: Path) -> bytes:
+    """The case's events as AWS frames them: a line each, `NAME JSON`; an invocation's are packed once more."""
+    frames = []
+    for line in (folder / "response.events").read_bytes().splitlines():
+        name, _, payload = line.partition(b" ")
+        if folder.parent.name == "bedrock_model_invoke":
+            payload = json.dumps({"bytes": base64.b64encode(payload).decode(), "p": "abcdefgh"}).encode()
+        frames.append(encode_event(payload, name.decode()))
+    return b"".join(frames)
 
 
 def without_usage(folder: Path, wire: bytes) -> bytes:
@@ -118,6 +133,20 @@ def test_coded_streams(folder: Path, coding: str) -> None:
     assert out == (without_usage(folder, wire) if meter.decodes else packed)
     assert meter.decodes == question(folder)[3]
     assert meter.usage() == expected(folder)
+
+
+@pytest.mark.parametrize("folder", FRAMED, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_framed(folder: Path) -> None:
+    """In AWS's frames, in one piece, byte by byte and cut in two anywhere: same figures, same bytes passed on."""
+    wire = framed(folder)
+    cuts = [[wire], [wire[i : i + 1] for i in range(len(wire))]]
+    cuts += [[wire[:i], wire[i:]] for i in range(0, len(wire), 7)]
+    for chunks in cuts:
+        meter = meter_for(folder, MEDIA_TYPE)
+        assert meter.framing is EVENT_STREAM
+        assert run(meter, chunks) == wire
+        assert meter.usage() == expected(folder)
+        assert meter.gap() == b""
 
 
 @given(st.sampled_from(STREAMED), st.data())
@@ -179,6 +208,11 @@ def test_answers_without_usage(body: bytes) -> None:
         asked = Asked("m", is_streaming=True)
         meter = Meter(dialect, match, asked, hides_usage=True, content_type="text/event-stream", content_encoding="")
         wire = b"data: " + body + b"\n\nevent: message_start\ndata: " + body + b"\n\n"
+        assert run(meter, [wire]) == wire
+        assert meter.usage() == NO_USAGE
+        meter = Meter(dialect, match, asked, hides_usage=False, content_type=MEDIA_TYPE, content_encoding="")
+        packed = json.dumps({"bytes": base64.b64encode(body).decode()}).encode()
+        wire = b"".join(encode_event(data, name) for name in ("chunk", "metadata") for data in (body, packed))
         assert run(meter, [wire]) == wire
         assert meter.usage() == NO_USAGE
 
