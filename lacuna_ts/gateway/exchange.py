@@ -195,6 +195,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     # Say it in the provider's words.
     provider = parts.providers[exchange.provider]
     outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
+    if provider.expiring is not None:
+        await provider.expiring.ready()
     request = provider.request(
         down.method,
         outgoing.path,
@@ -221,7 +223,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     )
     exchange.is_streaming = meter.is_stream
     try:
-        return await pass_on(response, meter, live, provider.authorizer.key)
+        return await pass_on(response, meter, live, provider)
     finally:
         exchange.usage = meter.usage()
         response.release()

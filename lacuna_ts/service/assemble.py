@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from lacuna_ts import __version__
 from lacuna_ts.admin.pages import Pages
 from lacuna_ts.config.policy_of import client_table, local_policy, provider_table
+from lacuna_ts.config.settings import Aws, Entra
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
 from lacuna_ts.tailnet.daemon import TailnetWatch
 from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
 from lacuna_ts.telemetry.record import Meters
+from lacuna_ts.upstream.authorizers.aws_sigv4 import AwsIdentity, AwsSigV4
+from lacuna_ts.upstream.authorizers.azure_entra import AzureEntra
 from lacuna_ts.upstream.provider import Patience, UpstreamProvider, authorizer_for
 from lacuna_ts.upstream.send import AiohttpUpstream
 from lacuna_ts.upstream.session import open_session
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.telemetry.record import WhoIsResult
     from lacuna_ts.terms import Caller
+    from lacuna_ts.upstream.authorizers.base import Authorizer, Expiring, Signer
+    from lacuna_ts.upstream.wire import Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -90,14 +95,43 @@ def _left(expiry: float | None) -> float | None:
     return None if expiry is None else expiry - time.time()
 
 
-def upstream_provider(provider: Provider) -> UpstreamProvider:
-    """The provider as it is sent to."""
+def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvider:
+    """The provider as it is sent to; `upstream` is what asks for tokens where it needs some."""
     authorization, timeouts = provider.authorization, provider.timeouts
+    authorizer: Authorizer = authorizer_for(None, None)
+    if authorization is not None:
+        authorizer = authorizer_for(authorization.kind, authorization.key)
+    signer: Signer | None = None
+    expiring: Expiring | None = None
+    match provider.signed.identity if provider.signed else None:
+        case Aws() as aws:
+            authorizer = signer = expiring = AwsSigV4(
+                AwsIdentity(
+                    service=aws.service,
+                    region=aws.region,
+                    profile=aws.profile,
+                    role_arn=aws.role_arn,
+                    external_id=aws.external_id,
+                    uses_instance_metadata=aws.instance_metadata,
+                ),
+                time.time,
+            )
+        case Entra() as entra:
+            authorizer = expiring = AzureEntra(
+                upstream,
+                time.time,
+                token_url=entra.token_url,
+                client_id=entra.client_id,
+                client_secret=entra.client_secret,
+                scope=entra.scope,
+            )
+        case None:
+            pass
     return UpstreamProvider(
         base_url=provider.baseurl,
-        authorizer=authorizer_for(authorization.kind, authorization.key)
-        if authorization
-        else authorizer_for(None, None),
+        authorizer=authorizer,
+        expiring=expiring,
+        signer=signer,
         headers=tuple(provider.headers.items()),
         add_headers=provider.add_headers,
         forward_headers=provider.forward_headers,
@@ -127,7 +161,9 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         table=table,
         clients=client_table(settings),
         rights=RightsBook(local_policy(settings), on_new_rights),
-        providers={key: upstream_provider(one) for key, one in settings.providers.items() if not one.disabled},
+        providers={
+            key: upstream_provider(one, lasting.upstream) for key, one in settings.providers.items() if not one.disabled
+        },
         upstream=lasting.upstream,
         identifier=lasting.identifier,
         tailnet=lasting.tailnet,

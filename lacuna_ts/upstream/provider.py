@@ -19,7 +19,7 @@ from lacuna_ts.upstream.wire import OutgoingRequest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lacuna_ts.upstream.authorizers.base import Authorizer, Key
+    from lacuna_ts.upstream.authorizers.base import Authorizer, Expiring, Key, Signer
 
 AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
 
@@ -47,6 +47,8 @@ class UpstreamProvider:
 
     base_url: str
     authorizer: Authorizer = field(default_factory=NoKey)
+    expiring: Expiring | None = None  # the authorizer, where its credential has to be waited for before `request`
+    signer: Signer | None = None  # the authorizer, where it signs what is sent
     headers: Sequence[tuple[str, str]] = ()  # configured: sent with every request, instead of the caller's
     add_headers: Sequence[tuple[str, str]] = ()  # configured: sent beside what is there
     forward_headers: Sequence[str] = ()  # globs of caller's headers that may go up beyond the dialect's own
@@ -74,10 +76,14 @@ class UpstreamProvider:
             rules = self._rules[forwarded] = HeaderRules(
                 forwarded, extra=self.forward_headers, fixed=self.headers, added=self.add_headers
             )
+        url = upstream_url(self.base_url, path, query)
+        headers = rules.outgoing(sent, self.authorizer)
+        if self.signer is not None:
+            self.signer.sign(method, url, headers, body)
         return OutgoingRequest(
             method=method,
-            url=upstream_url(self.base_url, path, query),
-            headers=rules.outgoing(sent, self.authorizer),
+            url=url,
+            headers=headers,
             body=body,
             connect_s=self.patience.connect_s,
             first_byte_s=self.patience.first_byte_s,

@@ -28,6 +28,23 @@ class Authorizer(Protocol):
         """Set the credential. Raises KeyUnavailable when it cannot be had just now."""
 
 
+class Expiring(Protocol):
+    """An authorizer whose credential expires, and is renewed beside the requests."""
+
+    async def ready(self) -> None:
+        """Wait until a credential is at hand, which nearly always it is. Raises KeyUnavailable when none can be had."""
+
+    def rejected(self) -> None:
+        """The provider did not take the credential: get another one."""
+
+
+class Signer(Protocol):
+    """An authorizer whose credential depends on the whole request."""
+
+    def sign(self, method: str, url: str, headers: MutableMultiMapping[str], body: bytes | None) -> None:
+        """Put the signature of exactly this request into `headers`. Raises KeyUnavailable."""
+
+
 def revealed(key: Key) -> str:
     """The credential as text that can stand in a header.
 
