@@ -203,8 +203,8 @@ class Exchange:
     attempts: int = 0
     bytes_out: int = 0
     first_byte_s: float | None = None  # until the first byte of the answer was passed on
-    upstream_s: float = 0.0  # spent waiting for the provider; the rest of total_s is ours or the caller's
     overhead_s: float | None = None  # from the request being complete to it being sent upstream
+    upstream_s: float | None = None  # from there to the head of the provider's answer
     total_s: float = 0.0
     is_closed: bool = False
 

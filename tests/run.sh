@@ -127,13 +127,13 @@ check "import-linter" lint-imports
 
 # --- the suites -----------------------------------------------------------------------------------------------------
 
-# suite NAME MARKS COMMAND...: runs pytest with these marks; its closing line goes into the table.
+# suite NAME MARKS COMMAND...: runs it for these marks, a pytest; its closing line goes into the table.
 suite() {
     label=$1
     marks=$2
     shift 2
     say "== $label"
-    { "$@" -m pytest --color=no -q -m "$marks" && echo 0 >"$results/rc" || echo $? >"$results/rc"; } 2>&1 | tee "$results/out"
+    { "$@" --color=no -q -m "$marks" && echo 0 >"$results/rc" || echo $? >"$results/rc"; } 2>&1 | tee "$results/out"
     rc=$(cat "$results/rc")
     closing=$(grep -E '^=* ?([0-9]+ (passed|failed|skipped|deselected|error)|no tests ran).* in [0-9.]+s' "$results/out" | tail -n 1 | tr -d =)
     printf '%s\n' "$closing" >>"$results/closings"
@@ -147,22 +147,22 @@ suite() {
     esac
 }
 
-suite "fast tests" "not (netns or realpeer or agents or slow or bench or browser)" coverage run
+suite "fast tests" "not (netns or realpeer or agents or slow or bench or browser)" coverage run -m pytest --numprocesses=3
 [ "$rc" != 5 ] || failed=1
 check "coverage, collected" coverage combine --quiet
 check "coverage" coverage report
 pure='lacuna_ts/framing/*,lacuna_ts/dialects/*,lacuna_ts/policy/*,lacuna_ts/metering/*,lacuna_ts/config/*'
 check "coverage of the core" coverage report --include="$pure" --fail-under=95
-suite "network namespaces" "netns and not (agents or bench)" python
-suite "real peers" "realpeer and not (netns or agents or bench)" python
-suite "slow tests" "slow and not (netns or realpeer or agents or bench or browser)" python
-suite "browser" "browser and not (agents or bench)" python
+suite "network namespaces" "netns and not (agents or bench)" python -m pytest
+suite "real peers" "realpeer and not (netns or agents or bench)" python -m pytest
+suite "slow tests" "slow and not (netns or realpeer or agents or bench or browser)" python -m pytest
+suite "browser" "browser and not (agents or bench)" python -m pytest
 if [ -n "$agents" ]; then
-    suite "npm agents" "agents and not bench" python
+    suite "npm agents" "agents and not bench" python -m pytest
 else
     row "npm agents" "NOT RUN: over a gigabyte; run with --agents or with CI set"
 fi
-suite "measurements" "bench" python
+suite "measurements" "bench" python -m pytest
 
 # --- what happened --------------------------------------------------------------------------------------------------
 

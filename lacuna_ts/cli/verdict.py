@@ -80,6 +80,7 @@ def _who(caller: Caller) -> dict[str, Any]:
         "groups": list(caller.groups),
         "is_self": caller.is_self,
         "is_shared_in": caller.is_shared_in,
+        "is_subnet_router": caller.is_subnet_router,
         "denied": caller.denied or None,
     }
 
@@ -138,6 +139,8 @@ def as_text(document: dict[str, Any]) -> str:
         lines.append(f"tags          {', '.join(who['tags'])}")
     if who["groups"]:
         lines.append(f"groups        {', '.join(who['groups'])}")
+    if who["is_subnet_router"]:
+        lines.append("router        a subnet router: whoever is behind it has its rights: grant to it by name or tag")
     if who["denied"]:
         lines.append(f"not served    {who['denied']}")
     lines.append(f"roles         {', '.join(document['roles']) or 'none'}")

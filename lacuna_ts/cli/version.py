@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +51,8 @@ def _recorded(path: Path) -> str | None:
 
 
 def _installed_from_git() -> str | None:
+    from importlib import metadata  # noqa: PLC0415 - a tenth of the command's start, and for `--version` alone
+
     try:
         told = json.loads(metadata.distribution("lacuna-ts").read_text("direct_url.json") or "{}")
         return _checked(told["vcs_info"]["commit_id"])

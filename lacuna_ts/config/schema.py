@@ -254,7 +254,11 @@ class FileProvider(Section):
     timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Where they differ from the general ones.")
     preference: float = Field(default=0, description="Among providers that could serve, the highest is asked first.")
     disabled: bool = Field(default=False, description="Leave this provider out.")
-    opaque: bool = Field(default=False, description="Pass on paths that no dialect knows, unmetered by model.")
+    opaque: bool = Field(
+        default=False,
+        description="Pass on, unread and unmetered, every path under `/{provider}/` that no dialect knows: for callers "
+        "whose grant leaves all its models open.",
+    )
     shared_state: bool = Field(
         default=False,
         description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",

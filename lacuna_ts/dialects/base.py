@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from lacuna_ts.framing.frames import Frame, Framing
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
-# "stored" asks for something that lies at the provider, by its id: no body, no model, nothing to count.
-Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "stored"]
+# "describe" asks a provider about a model. "stored" asks for something that lies at the provider, by its id: no body,
+# no model, nothing to count. "opaque" is whatever it is: passed on unread.
+Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "describe", "stored", "opaque"]
 METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
 
 
@@ -46,6 +47,7 @@ class Asked:
     max_output_tokens: int | None = None
     fields: Mapping[str, msgspec.Raw] | None = None
     points_at: str = ""  # the field that names something lying at the provider (a file, an earlier answer), "" for none
+    opaque: bytes = b""  # the body, where nobody reads it
 
 
 @dataclass(frozen=True, slots=True)

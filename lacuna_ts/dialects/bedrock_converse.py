@@ -60,8 +60,9 @@ class BedrockConverse(AwsWords):
             return Asked(match.model or "")
         model = read_id(match)
         fields = read_judged(body, _JUDGED, _PLAIN)
-        if "model" in fields:
-            raise BadRequest("The field `model` is not taken here: the path names the model.")
+        named = fields.pop("model", None)
+        if named is not None and bytes(named) != msgspec.json.encode(model):
+            raise BadRequest("The field `model` names another model than the path. Leave it out: the path decides.")
         return Asked(
             model,
             is_streaming=match.path.endswith("-stream"),

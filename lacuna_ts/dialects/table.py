@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Final
 from lacuna_ts.dialects.anthropic_messages import AnthropicMessages
 from lacuna_ts.dialects.bedrock_converse import BedrockConverse
 from lacuna_ts.dialects.bedrock_model_invoke import BedrockModelInvoke
+from lacuna_ts.dialects.gemini_generate_content import GeminiGenerateContent
+from lacuna_ts.dialects.google_generate_content import GoogleGenerateContent
+from lacuna_ts.dialects.google_raw_predict import GoogleRawPredict
+from lacuna_ts.dialects.ollama_chat import OllamaChat
 from lacuna_ts.dialects.openai_chat import OpenAIChat
 from lacuna_ts.dialects.openai_completions import OpenAICompletions
 from lacuna_ts.dialects.openai_embeddings import OpenAIEmbeddings
@@ -26,13 +30,18 @@ ANTHROPIC_MESSAGES: Final[Dialect] = AnthropicMessages()
 OPENAI_COMPLETIONS: Final[Dialect] = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final[Dialect] = OpenAIEmbeddings()
 
+GEMINI: Final[Dialect] = GeminiGenerateContent()
+VERTEX: Final[Dialect] = GoogleGenerateContent()
+RAW_PREDICT: Final[Dialect] = GoogleRawPredict()
+OLLAMA: Final[Dialect] = OllamaChat()
+
 BEDROCK_MODEL_INVOKE: Final[Dialect] = BedrockModelInvoke()
 BEDROCK_CONVERSE: Final[Dialect] = BedrockConverse()
 
 # OpenAI's chat before its other dialects: it is the one that answers listings.
 ALL_DIALECTS: Final[tuple[Dialect, ...]] = (
-    OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS,
-    BEDROCK_MODEL_INVOKE, BEDROCK_CONVERSE,
+    OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS, GEMINI, VERTEX,
+    RAW_PREDICT, OLLAMA, BEDROCK_MODEL_INVOKE, BEDROCK_CONVERSE,
 )  # fmt: skip
 BY_ID: Final[Mapping[DialectId, Dialect]] = {dialect.id: dialect for dialect in ALL_DIALECTS}
 
@@ -41,8 +50,21 @@ _ANTHROPIC_FIRST: Final[tuple[Dialect, ...]] = (
     *(dialect for dialect in ALL_DIALECTS if dialect is not ANTHROPIC_MESSAGES),
 )
 _METHODS: Final = ("GET", "POST", "DELETE")
+# What a path looks like to those who speak a dialect, also where nothing is served under it.
+_ERRORS: Final = (
+    (
+        re.compile(r"/(?:model/.+/(?:invoke|converse|count-tokens)[^/]*|foundation-models(?:/.*)?)\Z"),
+        BEDROCK_MODEL_INVOKE,
+    ),
+    (re.compile(r"/publishers/(?!google/)[^/]+/models|[rR]awPredict\Z"), RAW_PREDICT),
+    (re.compile(r"/publishers/google/models"), VERTEX),
+    (re.compile(r"/v1beta/|/models/[^/]+:[A-Za-z]+\Z"), GEMINI),
+    (
+        re.compile(r"/api/(?:chat|generate|embed|embeddings|tags|show|version|ps|pull|push|create|copy|delete)\Z"),
+        OLLAMA,
+    ),
+)
 _RESPONSES: Final = re.compile(r"/responses(?:/|\Z)")
-_BEDROCK: Final = re.compile(r"/(?:model/.+/(?:invoke|converse|count-tokens)[^/]*|foundation-models(?:/.*)?)\Z")
 
 
 def recognise(method: str, path: str, anthropic_style: bool) -> tuple[Dialect, PathMatch] | None:
@@ -66,6 +88,7 @@ def dialect_for_errors(path: str, anthropic_style: bool) -> Dialect:
     """Return the dialect to refuse in, for any path at all, known or not, with or without a provider's prefix."""
     if anthropic_style or path.endswith(("/messages", "/messages/count_tokens")):
         return ANTHROPIC_MESSAGES
-    if _BEDROCK.search(path):
-        return BEDROCK_MODEL_INVOKE
+    for pattern, dialect in _ERRORS:
+        if pattern.search(path):
+            return dialect
     return OPENAI_RESPONSES if _RESPONSES.search(path) else OPENAI_CHAT

@@ -17,7 +17,7 @@ _BETWEEN: Final = b" \t\r\n,"
 # Possessive, so that bytes which are not JSON cannot make them look back.
 _TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_ELEMENT: Final = re.compile(rb"[{\[]")
+_ELEMENT: Final = re.compile(rb"[{\[\]]")
 _OPENING: Final = b"{["
 _IS_ONE: Final = msgspec.json.Decoder(msgspec.Raw)
 _QUOTE, _BACKSLASH = b'"\\'
@@ -27,14 +27,14 @@ class JsonArrayDecoder:
     """Turns chunks into the elements that are objects or arrays; keeps at most `max_pending_bytes` of one."""
 
     __slots__ = (
-        "_count", "_depth", "_escaped", "_has_comma", "_in_string", "_is_open", "_kept", "_max_pending_bytes",
-        "_offset", "_size", "_start",
+        "_count", "_depth", "_escaped", "_has_comma", "_in_string", "_is_closed", "_is_open", "_kept",
+        "_max_pending_bytes", "_offset", "_size", "_start",
     )  # fmt: skip
 
     def __init__(self, max_pending_bytes: int = MAX_PENDING_BYTES) -> None:
         self._max_pending_bytes = max_pending_bytes
         self._offset = 0  # of the stream, before the next chunk
-        self._is_open = False  # the array's own bracket was seen
+        self._is_open = self._is_closed = False  # the array's own brackets were seen
         self._count = 0  # elements begun
         self._has_comma = False  # behind the last of them
         self._depth = 0  # brackets open within the element, 0 between elements
@@ -56,11 +56,11 @@ class JsonArrayDecoder:
     def feed(self, chunk: bytes) -> list[Frame]:
         """Take the next bytes; return the elements that they complete, in order. Never raises."""
         # What nearly every chunk is: one whole element, and what stands between two.
-        if not self._depth and self._is_open and (frame := self._single(chunk)) is not None:
+        if not self._depth and self._is_open and not self._is_closed and (frame := self._single(chunk)) is not None:
             return [frame]
         frames: list[Frame] = []
         at = 0
-        while at < len(chunk):
+        while at < len(chunk) and not self._is_closed:
             at = self._inside(chunk, at, frames) if self._depth else self._between(chunk, at)
         self._offset += len(chunk)
         return frames
@@ -70,8 +70,8 @@ class JsonArrayDecoder:
         return ()
 
     def gap(self) -> bytes | None:
-        """What makes the next element one of the array; None within an element, or where no array was begun."""
-        if self._depth or (self._count and not self._is_open):
+        """What makes the next element one of the array; None where no element can be."""
+        if self._depth or self._is_closed or (self._count and not self._is_open):
             return None
         if not self._is_open:
             return b"["
@@ -96,6 +96,9 @@ class JsonArrayDecoder:
         found = _ELEMENT.search(chunk, at)
         if found is None:
             self._has_comma = self._has_comma or chunk.find(b",", at) >= 0
+            return len(chunk)
+        if found[0] == b"]":
+            self._is_closed = True
             return len(chunk)
         if not self._is_open and not self._count and found[0] == b"[":
             self._is_open = True

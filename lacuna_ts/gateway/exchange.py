@@ -21,7 +21,7 @@ from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import pass_on
-from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, route, without_base
+from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, opaque_route, route, without_base
 from lacuna_ts.gateway.running import BODY_STALLED, NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
@@ -39,6 +39,7 @@ _log = logging.getLogger(__name__)
 
 # boto3 sends no type with an invocation. No web page can do so across sites without telling its origin.
 UNTYPED: Final = frozenset({"bedrock_model_invoke"})
+BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
@@ -122,7 +123,9 @@ async def _converse(live: Live) -> Refusal | None:
         return blocked(rights.blocked)
 
     # What is being asked?
-    here = route(down.method, path, anthropic_style=b"anthropic-version" in knock.headers)
+    here = route(down.method, path, anthropic_style=b"anthropic-version" in knock.headers) or opaque_route(
+        path, rights, parts.table
+    )
     if here is None:
         return _nothing_here(down.method, path, knock.headers.get(b"upgrade", b""))
     if isinstance(here, OwnRoute):
@@ -142,8 +145,9 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     if here.match.operation == "stored":
         asked = here.dialect.read_request(here.match, b"")
         return await _judge(live, here, knock, asked, parts=parts, rights=rights)
-    kind = knock.headers.get(b"content-type")
-    if not (kind is None and here.dialect.id in UNTYPED) and not (kind or b"").lower().startswith(b"application/json"):
+    is_opaque = here.match.operation == "opaque"
+    kind = knock.headers.get(b"content-type", b"application/json" if here.dialect.id in UNTYPED else b"")
+    if not (is_opaque or kind.lower().startswith(b"application/json")):
         return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
@@ -203,14 +207,16 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         query=here.dialect.outgoing_query(knock.query) if knock.query else "",
         sent=down.headers.items(),
         forwarded=here.dialect.forwarded_headers,
-        body=outgoing.body,
+        body=outgoing.body if outgoing.body or down.method not in BODILESS else None,
     )
     exchange.attempts = 1
     parts.meters.sent(exchange)
-    exchange.overhead_s = live.now() - live.heard_at
+    sent_at = live.now()
+    exchange.overhead_s = sent_at - live.heard_at
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
+    exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
     meter = live.meter = Meter(
         here.dialect,
@@ -266,7 +272,8 @@ def _nothing_here(method: str, path: str, upgrade: bytes) -> Refusal:
     return Refusal(
         "unknown_path",
         "Nothing is served under this path. Known are /v1/chat/completions, /v1/responses, /v1/messages, "
-        "/v1/messages/count_tokens, /v1/completions, /v1/embeddings and /v1/models, each also behind /PROVIDER.",
+        "/v1/messages/count_tokens, /v1/completions, /v1/embeddings, /v1/models, /v1beta/models/{m}:generateContent and"
+        " its kin, Vertex AI's paths, /api/chat and what else of Ollama's only asks, each also behind /PROVIDER.",
     )
 
 

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.config.providers import RESERVED_NAMES
+from lacuna_ts.dialects.opaque import OPAQUE
 from lacuna_ts.dialects.table import recognise
+from lacuna_ts.policy.routing import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lacuna_ts.dialects.base import Dialect, PathMatch
+    from lacuna_ts.policy.providers import ProviderTable
+    from lacuna_ts.policy.rights import Rights
 
 OWN_PATHS: Final = frozenset(
     {
@@ -64,10 +68,25 @@ def route(method: str, path: str, *, anthropic_style: bool) -> OwnRoute | Dialec
         return DialectRoute(*found, first, is_tentative=True) if first in _SHARED else DialectRoute(*found, None)
     if path in OWN_PATHS or path.startswith("/ui/"):
         return OwnRoute(path)
+    key, rest = _behind_a_name(path)
+    found = recognise(method, rest, anthropic_style) if key else None
+    return DialectRoute(*found, key) if found is not None else None
+
+
+def opaque_route(path: str, rights: Rights, table: ProviderTable) -> DialectRoute | None:
+    """The route to an opaque provider, for a `path` (without base path) that no dialect knows.
+
+    None when the path names no such provider, as far as the caller may know.
+    """
+    key, rest = _behind_a_name(path)
+    rule = visible(rights, table, key) if key else None
+    return DialectRoute(OPAQUE, OPAQUE.at(rest), key) if rule is not None and rule.opaque else None
+
+
+def _behind_a_name(path: str) -> tuple[str, str]:
+    """A name that a provider could have, and the path behind it. The name is "" when there is none."""
     key, slash, rest = path[1:].partition("/")
     if not slash or key in RESERVED_NAMES or not _KEY.fullmatch(key):
-        return None
+        return "", ""
     # SDKs whose base URL ends in a slash send two; exactly one is forgiven, and only here.
-    rest = rest.removeprefix("/")
-    found = recognise(method, "/" + rest, anthropic_style)
-    return DialectRoute(*found, key) if found is not None else None
+    return key, "/" + rest.removeprefix("/")

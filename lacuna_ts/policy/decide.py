@@ -84,6 +84,8 @@ def _decided(question: Question, table: ProviderTable) -> Plan | Refusal:
         return refusals.no_provider(named)
     if question.operation == "stored":
         return _decided_without_model(question, table)
+    if question.operation == "opaque":
+        return _decided_unread(question, table)
     found = candidates(rights, table, dialect=question.dialect, named_provider=named, model=question.model)
     openings = {model: rights.opening(model) for model in {candidate.model for candidate in found}}
     plans = [plan for one in found if (plan := plan_at(one, question, openings[one.model])) is not None]
@@ -106,6 +108,27 @@ def _decided_without_model(question: Question, table: ProviderTable) -> Plan | R
             if grant is not None:
                 return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant)
     return refusals.not_yours(question)
+
+
+def _decided_unread(question: Question, table: ProviderTable) -> Plan | Refusal:
+    """Whether a caller may send what nobody here reads: it may name any model, so every model must be open to them."""
+    rights, rule = question.rights, table.enabled(question.named_provider or "")
+    if rule is None or not rule.opaque:
+        return refusals.no_provider(question.named_provider or "")
+    if not rule.user_agents.allow(question.client):
+        return refusals.provider_denied(question, table, is_client=True)
+    if not _opens_all(rule):
+        return refusals.unread_denied(question)
+    meant = [grant for grant in rights.grants if grant.providers.allow(rule.id) and _opens_all(grant)]
+    grant = next((one for one in meant if one.user_agents.allow(question.client)), None)
+    if grant is None:
+        return refusals.unread_not_granted(question, is_client=bool(meant))
+    return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant)
+
+
+def _opens_all(rule: ProviderRule | Grant) -> bool:
+    """Whether it lets every model through, under its own name."""
+    return rule.named.is_everything and not any(model.rewrite for model in rule.models)
 
 
 def plan_at(candidate: Candidate, question: Question, opening: Opening) -> Plan | None:

@@ -89,6 +89,30 @@ def model_not_granted(question: Question, table: ProviderTable) -> Refusal:
     )
 
 
+def unread_denied(question: Question) -> Refusal:
+    """An opaque provider's own capability names models, and what is passed on unread could ask for any."""
+    return Refusal(
+        "provider_denied",
+        f"The provider {question.named_provider!r} is set up for certain models, and nobody can tell which this path "
+        f"asks for ({BY_PROVIDER}). Use a path that the gateway knows, such as /v1/chat/completions.",
+    )
+
+
+def unread_not_granted(question: Question, *, is_client: bool) -> Refusal:
+    """No grant leaves every model of an opaque provider open, or not to this client."""
+    if is_client:
+        return Refusal(
+            "client_not_allowed",
+            f"You may use this path, but not with this client ({_client(question)}; {BY_CAPABILITIES}). "
+            "Use another client, or ask for this one to be allowed.",
+        )
+    return Refusal(
+        "model_not_granted",
+        f"Nobody can tell which model this path asks for, so it needs a grant for every model of "
+        f"{question.named_provider!r} ({BY_CAPABILITIES}). Use a path that the gateway knows, or ask for such a grant.",
+    )
+
+
 def client_not_allowed(question: Question, *, by_provider: bool) -> Refusal:
     """The model is open to the caller, with another program."""
     return Refusal(

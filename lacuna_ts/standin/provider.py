@@ -1,4 +1,4 @@
-"""A stand-in for an AI provider: OpenAI's and Anthropic's APIs over raw HTTP/1.1, recorded and scriptable.
+"""A stand-in for an AI provider: its APIs over raw HTTP/1.1, recorded and scriptable.
 
 `lacuna-ts demo` answers with it, and tests ask it what really arrived. It is written on bare asyncio streams rather
 than on an HTTP library, because half of its work is to misbehave in ways that no HTTP library can be talked into. What
@@ -15,6 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lacuna_ts.standin import provider_answers as answers
+from lacuna_ts.standin import provider_aws, provider_google
 from lacuna_ts.standin import provider_responses as responses
 from lacuna_ts.standin.provider_script import ECHOES_KEY, Script, SeenRequest, rate_limited, redirect
 
@@ -256,13 +257,17 @@ class StandInProvider:
     def _what_to_say(self, seen: SeenRequest, script: Script) -> tuple[int, str, bytes | Iterator[bytes]]:
         """Status, content type, and a whole body or the frames of a stream."""
         status, content_type, said = script.status, "application/json", self._spoken(seen, script)
+        other = provider_google.say(seen, script, self.models, len(self.requests)) if said is None else None
+        other = other or provider_aws.say(seen, script, len(self.requests))
+        if other is not None:
+            content_type, said = other
         if script.body is not None:
             said = _with_keys(script.body, seen.key)
         elif said is None:
             status, said = 404, answers.openai_error(f"no such path: {seen.path}", "invalid_request_error", None)
         elif script.status != 200:
-            said = self._refusal(seen, script.status)
-        if not isinstance(said, bytes):
+            content_type, said = "application/json", self._refusal(seen, script.status)
+        if other is None and not isinstance(said, bytes):
             content_type = "text/event-stream; charset=utf-8"
         return status, script.content_type or content_type, said
 
@@ -299,6 +304,8 @@ class StandInProvider:
 
     def _refusal(self, seen: SeenRequest, status: int) -> bytes:
         message = f"{answers.ANNOUNCEMENT} It was told to answer {status}."
+        if seen.path.startswith("/model/"):
+            return provider_aws.aws_error(message)
         if "/messages" in seen.path:
             return answers.anthropic_error(message, "api_error", len(self.requests))
         return answers.openai_error(message, "server_error", None)

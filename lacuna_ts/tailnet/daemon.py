@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import IdentityUnavailable
 from lacuna_ts.tailnet.addresses import canonical
-from lacuna_ts.tailnet.localapi import LocalApiError
 from lacuna_ts.tailnet.notify import services_of
 
 if TYPE_CHECKING:
@@ -26,9 +25,8 @@ _log = logging.getLogger("lacuna_ts.tailnet")
 
 POLL_S: Final = 30.0
 FIRST_RETRY_S: Final = 0.25
-# Looking whether a socket is there costs nothing, and everybody waits for tailscaled to come back: so never wait long.
-LONGEST_RETRY_AWAY_S: Final = 0.5
-LONGEST_RETRY_ODD_S: Final = 5.0  # tailscaled is there and answers nonsense
+# Looking whether a socket is there, and what it says, costs next to nothing, and everybody waits: so never wait long.
+LONGEST_RETRY_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,18 +95,16 @@ class TailnetWatch:
         """Follow the bus for ever: connect, listen, and again after a pause when it ends. Cancel it to stop."""
         delay = FIRST_RETRY_S
         while True:
-            longest = LONGEST_RETRY_AWAY_S
             try:
                 await self._follow()
             except IdentityUnavailable as problem:
-                longest = LONGEST_RETRY_ODD_S if isinstance(problem, LocalApiError) else LONGEST_RETRY_AWAY_S
                 if self.bus_up:
                     delay = FIRST_RETRY_S
                 await self._lost(problem)
             finally:
                 self.bus_up = False
-            await asyncio.sleep(min(delay, longest))
-            delay = min(delay * 2, LONGEST_RETRY_ODD_S)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_RETRY_S)
 
     # --- the bus -----------------------------------------------------------------------------------------------
 

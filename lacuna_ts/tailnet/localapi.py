@@ -44,7 +44,7 @@ USUAL_SOCKETS: Final = (
 BUS_MASK: Final = 2 | 16 | 4096 | 32768  # initial state, no private keys, peer changes, patches kept apart from them
 
 WHOIS_TIMEOUT_S: Final = 1.0
-STATUS_TIMEOUT_S: Final = 10.0
+STATUS_TIMEOUT_S: Final = 3.0
 CERTIFICATE_TIMEOUT_S: Final = 150.0  # the first one is ordered while we wait
 MAX_WHOIS_BYTES: Final = 1 << 20
 MAX_STATUS_BYTES: Final = 8 << 20

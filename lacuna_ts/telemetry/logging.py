@@ -1,7 +1,7 @@
 """One line per event, as JSON or for a person at a console, whoever wrote the text that is in it.
 
 Every value passes `terms.printable`, so a line holds no line breaks, escape sequences, direction marks or lone
-surrogates, and its length is bounded. Lines are collected while the loop runs its callbacks and written together. A
+surrogates, and its length is bounded. Lines are collected for some milliseconds and written together. A
 log that cannot be written is lost, not fatal: the lines are counted and the service goes on. Bodies and credentials
 never come here.
 """
@@ -33,6 +33,7 @@ MESSAGE_LIMIT: Final = 2_000
 MOST_FIELDS: Final = 32
 _NEEDS_QUOTES: Final = re.compile(r'[\s"=\\]')
 _MILLISECONDS: Final = tuple(f".{n:03d}Z" for n in range(1000))
+GATHER_S: Final = 0.01  # a write for each line costs a request more than the line does
 _MOST_PENDING: Final = 1_000  # lines written at once at the latest: a callback that logs in a loop must not grow memory
 
 
@@ -79,7 +80,7 @@ class ExchangeLine(msgspec.Struct, omit_defaults=True):
     attempts: int = 0
     bytes_out: int = 0
     first_byte_s: float | None = None
-    upstream_s: float = 0.0
+    upstream_s: float | None = None
     overhead_s: float | None = None
     total_s: float = 0.0
 
@@ -156,7 +157,7 @@ class Log:
         self._pending.append(line)
         if loop is not self._flushes_on:
             self._flushes_on = loop
-            loop.call_soon(self.flush)
+            loop.call_later(GATHER_S, self.flush)
         elif len(self._pending) >= _MOST_PENDING:
             self.flush()
 
@@ -217,7 +218,7 @@ def _line_of(exchange: Exchange, at: str, level: str) -> ExchangeLine:
         exchange.attempts,
         exchange.bytes_out,
         _to_microseconds(exchange.first_byte_s),
-        int(exchange.upstream_s * 1e6) / 1e6,
+        _to_microseconds(exchange.upstream_s),
         _to_microseconds(exchange.overhead_s),
         int(exchange.total_s * 1e6) / 1e6,
     )

@@ -212,7 +212,7 @@ def test_whois_test_asks_the_tailnet(config, tmp_path) -> None:
         async with StandInTailscaled(tmp_path / "ts.sock") as tailscaled:
             tailscaled.add_node("100.64.0.7", "fd7a:115c:a1e0::7", login="alice@example.com", name="laptop")
             tailscaled.add_node("100.64.0.8", login="bob@example.com", caps={GRANTS: [{"modles": {}}]})
-            tailscaled.add_node("100.64.0.9", tags=("tag:ci",), name="runner")
+            tailscaled.add_node("100.64.0.9", tags=("tag:ci",), name="runner", primary_routes=("10.1.0.0/16",))
 
             async def ask(*arguments: str) -> Said:
                 return await asyncio.to_thread(
@@ -242,6 +242,7 @@ def test_whois_test_asks_the_tailnet(config, tmp_path) -> None:
             said = await ask("runner", "--model", "gpt-5")
             assert said.code == 0
             assert "tag:ci" in said.out
+            assert "a subnet router: whoever is behind it has its rights" in said.out
             said = await ask("self", "--json")
             assert (said.code, said.json()["refusal"]["code"]) == (1, "self_source")
 

@@ -86,9 +86,9 @@ def test_observing_fields_of_a_provider(name: str) -> None:
 
 def test_unbuilt_dialects_are_warned_about() -> None:
     """A dialect that is not spoken yet has no effect and is named."""
-    text = FILE % ("", ', "compatibility": {"openai_chat": true, "ollama_chat": true, "bedrock_converse": false}')
+    text = FILE % ("", ', "compatibility": {"openai_chat": true, "openai_images": true, "bedrock_converse": false}')
     loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
-    assert [problem.message for problem in loaded.problems] == ["not built yet and without effect: ollama_chat"]
+    assert [problem.message for problem in loaded.problems] == ["not built yet and without effect: openai_images"]
     assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [
         ["openai_chat", "openai_completions", "openai_embeddings"]
     ]

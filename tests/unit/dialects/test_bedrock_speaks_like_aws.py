@@ -125,7 +125,7 @@ def test_ten_thousand_ids() -> None:
         ("/model/m/invoke", b'{"textGenerationConfig":{"maxTokenCount":-1}}'),
         ("/model/m/invoke", b"[]"),
         ("/model/m/converse", b'{"modelId":"other"}'),
-        ("/model/m/converse", b'{"model":"m"}'),
+        ("/model/m/converse", b'{"model":"n"}'),
         ("/model/m/converse", b'{"inferenceConfig":{"maxTokens":1.5}}'),
         ("/model/m/converse", b'{"inferenceConfig":[]}'),
         ("/model/m/converse", b"not json"),

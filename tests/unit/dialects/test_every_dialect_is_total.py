@@ -14,11 +14,17 @@ from lacuna_ts.dialects.table import (
     ALL_DIALECTS,
     ANTHROPIC_MESSAGES,
     BY_ID,
+    GEMINI,
+    OLLAMA,
     OPENAI_CHAT,
     OPENAI_RESPONSES,
+    RAW_PREDICT,
+    VERTEX,
     dialect_for_errors,
     methods_for,
 )
+from lacuna_ts.framing.json_array import JSON_ARRAY
+from lacuna_ts.framing.ndjson import NDJSON, NdjsonDecoder
 from lacuna_ts.framing.sse import SSE, SseDecoder
 from lacuna_ts.terms import STATUS_OF, Refusal, RefusalCode
 
@@ -58,6 +64,10 @@ def test_names() -> None:
         "openai_embeddings": "openai_embeddings",
         "bedrock_model_invoke": "bedrock_model_invoke",
         "bedrock_converse": "bedrock_converse",
+        "gemini_generate_content": "gemini_generate_content",
+        "google_generate_content": "google_generate_content",
+        "google_raw_predict": "google_raw_predict",
+        "ollama_chat": "ollama_chat",
     }
     assert {d.id for d in ALL_DIALECTS} == BUILT
     assert list(BY_ID.values()) == list(ALL_DIALECTS)
@@ -70,10 +80,14 @@ def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -
     refusal = Refusal(code, HOSTILE)
     body = dialect.error_body(refusal, "req-\n1")
     error = json.loads(body)["error"]
-    assert isinstance(error["type"], str)
-    assert error["message"].startswith('x"}')
+    assert (error if dialect is OLLAMA else error["message"]).startswith('x"}')
     assert len(body) < 20_000
     assert not any(byte < 0x20 for byte in body)
+    if dialect is OLLAMA:
+        (line,) = NdjsonDecoder().feed(dialect.error_frame(refusal, "req-\n1", NDJSON))
+        assert line.data == body
+        return
+    assert isinstance(error["status"] if dialect in {GEMINI, VERTEX} else error["type"], str)
     (event,) = SseDecoder().feed(dialect.error_frame(refusal, "req-\n1", SSE))
     if dialect is OPENAI_RESPONSES:
         told = json.loads(event.data)
@@ -81,7 +95,10 @@ def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -
         assert all(told[name] == error[name] for name in ("message", "code", "param"))
         return
     assert event.data == body
-    if dialect is ANTHROPIC_MESSAGES:
+    if dialect in {GEMINI, VERTEX}:
+        assert dialect.error_frame(refusal, "r", JSON_ARRAY) == body
+        assert error["code"] == refusal.status
+    elif dialect in {ANTHROPIC_MESSAGES, RAW_PREDICT}:
         assert (event.event, json.loads(body)["type"]) == ("error", "error")
     else:
         assert event.event == "message"
@@ -133,13 +150,49 @@ def test_listings() -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "status", "google"),
+    [
+        ("model_not_granted", 403, "PERMISSION_DENIED"), ("unknown_model", 404, "NOT_FOUND"),
+        ("bad_request", 400, "INVALID_ARGUMENT"), ("too_large", 413, "INVALID_ARGUMENT"),
+        ("rate_limited", 429, "RESOURCE_EXHAUSTED"), ("budget_spent", 429, "RESOURCE_EXHAUSTED"),
+        ("overloaded", 503, "UNAVAILABLE"), ("upstream_timeout", 504, "DEADLINE_EXCEEDED"),
+        ("internal", 500, "INTERNAL"), ("upstream_auth", 502, "UNAVAILABLE"),
+    ],
+)  # fmt: skip
+def test_googles_statuses(code: RefusalCode, status: int, google: str) -> None:
+    """Google's errors carry the status by name and by number, our own code, and how long to wait."""
+    error = json.loads(GEMINI.error_body(Refusal(code, "no", 3.0), "r"))["error"]
+    assert (error["code"], error["status"], error["message"]) == (status, google, "no")
+    assert error["details"][0]["reason"] == code.upper()
+    assert error["details"][1]["retryDelay"] == "3s"
+    both = json.loads(RAW_PREDICT.error_body(Refusal(code, "no"), "r"))
+    assert (both["type"], both["error"]["status"], both["request_id"]) == ("error", google, "r")
+
+
+def test_googles_and_ollamas_listings() -> None:
+    """The SDKs read the names from where the vendors put them."""
+    models = [ListedModel("m", "p", created=86400), ListedModel("n", "q", display_name="N")]
+    gemini = json.loads(GEMINI.model_list(models))["models"]
+    assert [(m["name"], m["displayName"]) for m in gemini] == [("models/m", "m"), ("models/n", "N")]
+    assert json.loads(GEMINI.model_entry(models[0])) == gemini[0]
+    vertex = json.loads(VERTEX.model_list(models))["publisherModels"]
+    assert vertex[1]["name"] == "publishers/google/models/n"
+    ollama = json.loads(OLLAMA.model_list(models))["models"]
+    assert (ollama[0]["name"], ollama[0]["model"], ollama[0]["metadata"]) == ("m", "m", {"provider": "p"})
+    assert ollama[0]["modified_at"] == "1970-01-02T00:00:00Z"
+
+
+@pytest.mark.parametrize(
     ("path", "anthropic_style", "expected"),
     [
         ("/v1/messages", False, ANTHROPIC_MESSAGES), ("/acme/v1/messages/count_tokens", False, ANTHROPIC_MESSAGES),
         ("/v1/models", True, ANTHROPIC_MESSAGES), ("/v1/models", False, OPENAI_CHAT), ("", False, OPENAI_CHAT),
         ("/\x00%zz", False, OPENAI_CHAT), ("/v1/responses", False, OPENAI_RESPONSES),
         ("/acme/codex/responses", False, OPENAI_RESPONSES), ("/responses/resp_1/cancel", False, OPENAI_RESPONSES),
-        ("/v1/responsesx", False, OPENAI_CHAT),
+        ("/v1/responsesx", False, OPENAI_CHAT), ("/v1beta/models/m:nope", False, GEMINI),
+        ("/g/models/m:generateContent", False, GEMINI), ("/g/api/chat", False, OLLAMA), ("/api/pull", False, OLLAMA),
+        ("/v1/projects/p/locations/l/publishers/google/models/m:generateContent", False, VERTEX),
+        ("/v1/projects/p/locations/l/publishers/anthropic/models/count-tokens:rawPredict", False, RAW_PREDICT),
     ],
 )  # fmt: skip
 def test_every_path_has_a_dialect_for_errors(path: str, anthropic_style: bool, expected: Dialect) -> None:
@@ -155,13 +208,24 @@ def test_methods() -> None:
     assert methods_for("/nope") == ()
 
 
-@streaming_events
+ENTRIES = {
+    "gemini_generate_content": "/v1beta/models/m",
+    "google_generate_content": "/v1beta1/publishers/google/models/m",
+    "google_raw_predict": "/v1/projects/p/locations/l/publishers/anthropic/models/m",
+    "ollama_chat": "/api/tags",
+    "bedrock_model_invoke": "/foundation-models/m",
+    "bedrock_converse": "/foundation-models/m",
+}
+
+
+@every
 def test_listing_requests_have_no_body(dialect: Dialect) -> None:
     """A listing is asked for without reading any body, and goes up without one."""
-    match = dialect.claims("GET", "/v1/models/m")
+    match = dialect.claims("GET", ENTRIES.get(dialect.id, "/v1/models/m"))
     assert match is not None
     asked = dialect.read_request(match, b"ignored")
-    assert (asked.model, dialect.outgoing(match, asked, model="m").body) == ("m", b"")
+    model = "" if dialect is OLLAMA else "m"
+    assert (asked.model, dialect.outgoing(match, asked, model=model).body) == (model, b"")
 
 
 FINAL = [code for code in get_args(RefusalCode) if Refusal(code, "").is_final]

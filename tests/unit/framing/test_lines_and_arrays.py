@@ -78,6 +78,7 @@ def test_too_large_is_passed_over(kind: str, size: int) -> None:
         ("lines", b"", b""), ("lines", b'{"a":1}\n', b""), ("lines", b'{"a":', b"\n"), ("array", b"", b"["),
         ("array", b" [", b""), ("array", b'[{"a":1}', b","), ("array", b'[{"a":1}\n,', b""),
         ("array", b'[{"a":', None), ("array", b'{"error":{}}', None),
+        ("array", b'[{"a":1}]\n', None), ("array", b"[]", None),
     ],
 )  # fmt: skip
 def test_gap(kind: str, wire: bytes, gap: bytes | None) -> None:

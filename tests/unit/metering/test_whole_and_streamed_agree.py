@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from lacuna_ts.dialects.base import Asked, Dialect, PathMatch
 from lacuna_ts.dialects.table import ALL_DIALECTS, BY_ID
 from lacuna_ts.framing.eventstream import EVENT_STREAM, MEDIA_TYPE, encode_event
-from lacuna_ts.framing.sse import SSE
 from lacuna_ts.metering.meter import MAX_KEPT_BYTES, Meter
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
@@ -29,32 +28,49 @@ else:
 
 CORPUS = Path(__file__).parents[2] / "corpus"
 CASES = sorted(path.parent for path in CORPUS.glob("*/*/expected.json"))
-STREAMED = [folder for folder in CASES if (folder / "response.sse").exists()]
+KINDS = {"sse": "text/event-stream; charset=utf-8", "array": "application/json", "ndjson": "application/x-ndjson"}
+STREAMED = [
+    path for folder in CASES for path in sorted(folder.glob("response.*")) if path.suffix.removeprefix(".") in KINDS
+]
 FRAMED = [folder for folder in CASES if (folder / "response.events").exists()]
+VERTEX = "/v1/projects/p/locations/global/publishers/google/models/m:"
+CLAUDE = "/v1/projects/p/locations/global/publishers/anthropic/models/claude-sonnet-4-5:"
+# Where the answer comes whole, and where it comes as a stream, if that is elsewhere.
 PATHS = {
-    "openai_chat": "/v1/chat/completions", "anthropic_messages": "/v1/messages", "openai_responses": "/v1/responses",
-    "openai_completions": "/v1/completions", "openai_embeddings": "/v1/embeddings",
-    "bedrock_model_invoke": "/model/m/invoke", "bedrock_converse": "/model/m/converse",
+    "openai_chat": ("/v1/chat/completions",), "anthropic_messages": ("/v1/messages",),
+    "openai_responses": ("/v1/responses",), "openai_completions": ("/v1/completions",),
+    "openai_embeddings": ("/v1/embeddings",), "ollama_chat": ("/api/chat",),
+    "gemini_generate_content": ("/v1beta/models/m:generateContent", "/v1beta/models/m:streamGenerateContent"),
+    "google_generate_content": (VERTEX + "generateContent", VERTEX + "streamGenerateContent"),
+    "bedrock_model_invoke": ("/model/m/invoke",), "bedrock_converse": ("/model/m/converse",),
+    "google_raw_predict": (CLAUDE + "rawPredict", CLAUDE + "streamRawPredict"),
 }  # fmt: skip
 PACK: dict[str, Any] = {
     "gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress,
 }  # fmt: skip
 case = pytest.mark.parametrize("folder", CASES, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
-streamed = pytest.mark.parametrize("folder", STREAMED, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+streamed = pytest.mark.parametrize("told", STREAMED, ids=lambda p: f"{p.parts[-3]}-{p.parts[-2]}-{p.suffix[1:]}")
 
 
-def question(folder: Path) -> tuple[Dialect, PathMatch, Asked, bool]:
+def question(folder: Path, *, is_stream: bool = True) -> tuple[Dialect, PathMatch, Asked, bool]:
     """Read the case's request: its dialect, match, facts, and whether usage is hidden."""
     dialect = BY_ID[DialectId(folder.parent.name)]
-    match = dialect.claims("POST", PATHS[dialect.id])
+    match = dialect.claims("POST", PATHS[dialect.id][-1 if is_stream else 0])
     assert match is not None
     asked = dialect.read_request(match, (folder / "request.json").read_bytes())
     return dialect, match, asked, dialect.outgoing(match, asked, model=asked.model).hides_usage
 
 
-def meter_for(folder: Path, kind: str = "text/event-stream; charset=utf-8", coding: str = "") -> Meter:
-    """Make a fresh meter for the case."""
-    dialect, match, asked, hides = question(folder)
+def meter_for(folder: Path, kind: str = "application/json", coding: str = "") -> Meter:
+    """Make a fresh meter for the case, whose answer comes whole."""
+    dialect, match, asked, hides = question(folder, is_stream=False)
+    return Meter(dialect, match, asked, hides_usage=hides, content_type=kind, content_encoding=coding)
+
+
+def stream_meter(told: Path, coding: str = "") -> Meter:
+    """Make a fresh meter for the streamed answer `told`."""
+    dialect, match, asked, hides = question(told.parent)
+    kind = KINDS[told.suffix[1:]]
     return Meter(dialect, match, asked, hides_usage=hides, content_type=kind, content_encoding=coding)
 
 
@@ -92,7 +108,7 @@ def without_usage(folder: Path, wire: bytes) -> bytes:
 def test_whole(folder: Path) -> None:
     """The whole answer gives the expected usage and is passed on as the very same objects."""
     wire = (folder / "response.json").read_bytes()
-    meter = meter_for(folder, "application/json")
+    meter = meter_for(folder)
     assert meter.feed(wire) is wire
     assert meter.finish() == b""
     assert meter.usage() == meter.usage() == expected(folder)
@@ -103,36 +119,36 @@ def test_whole_too_large_to_keep(folder: Path) -> None:
     """An answer that is too large to keep gives the same figures."""
     wire = (folder / "response.json").read_bytes()
     large = b'{"pad":"' + b"x" * MAX_KEPT_BYTES + b'",' + wire.lstrip(b"{")
-    meter = meter_for(folder, "application/json")
+    meter = meter_for(folder)
     assert run(meter, [large[i : i + 5000] for i in range(0, len(large), 5000)]) == large
     assert meter.usage() == expected(folder)
 
 
 @streamed
-def test_streamed(folder: Path) -> None:
+def test_streamed(told: Path) -> None:
     """Streamed in one piece, byte by byte and cut in two anywhere: same figures, same bytes passed on."""
-    wire = (folder / "response.sse").read_bytes()
-    passed = without_usage(folder, wire)
+    wire = told.read_bytes()
+    passed = without_usage(told.parent, wire)
     cuts = [[wire], [wire[i : i + 1] for i in range(len(wire))]]
     cuts += [[wire[:i], wire[i:]] for i in range(0, len(wire), 3)]
     for chunks in cuts:
-        meter = meter_for(folder)
+        meter = stream_meter(told)
         assert run(meter, chunks) == passed
-        assert meter.usage() == expected(folder)
-        assert meter.gap() == (b"\n\n" if meter.framing is SSE else b"")
+        assert meter.usage() == expected(told.parent)
+        assert meter.gap() == {".sse": b"\n\n", ".ndjson": b"", ".array": None}[told.suffix]
 
 
 @streamed
 @pytest.mark.parametrize("coding", PACK)
-def test_coded_streams(folder: Path, coding: str) -> None:
+def test_coded_streams(told: Path, coding: str) -> None:
     """A coded stream gives the same figures; it is passed on as received, or decoded where an event is hidden."""
-    wire = (folder / "response.sse").read_bytes()
+    wire = told.read_bytes()
     packed = PACK[coding](wire)
-    meter = meter_for(folder, coding=coding)
+    meter = stream_meter(told, coding)
     out = run(meter, [packed[i : i + 7] for i in range(0, len(packed), 7)])
-    assert out == (without_usage(folder, wire) if meter.decodes else packed)
-    assert meter.decodes == question(folder)[3]
-    assert meter.usage() == expected(folder)
+    assert out == (without_usage(told.parent, wire) if meter.decodes else packed)
+    assert meter.decodes == question(told.parent)[3]
+    assert meter.usage() == expected(told.parent)
 
 
 @pytest.mark.parametrize("folder", FRAMED, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
@@ -150,30 +166,30 @@ def test_framed(folder: Path) -> None:
 
 
 @given(st.sampled_from(STREAMED), st.data())
-def test_cut_anywhere(folder: Path, data: st.DataObject) -> None:
+def test_cut_anywhere(told: Path, data: st.DataObject) -> None:
     """Cut at any places: same figures, same bytes passed on."""
-    wire = (folder / "response.sse").read_bytes()
+    wire = told.read_bytes()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=8)))
-    meter = meter_for(folder)
+    meter = stream_meter(told)
     out = run(meter, [wire[a:b] for a, b in zip([0, *cuts], [*cuts, len(wire)], strict=True)])
-    assert out == without_usage(folder, wire)
-    assert meter.usage() == expected(folder)
+    assert out == without_usage(told.parent, wire)
+    assert meter.usage() == expected(told.parent)
 
 
 @streamed
-def test_unhidden_chunks_are_the_same_objects(folder: Path) -> None:
+def test_unhidden_chunks_are_the_same_objects(told: Path) -> None:
     """Chunks of whole events are handed on without copying."""
-    wire = (folder / "response.sse").read_bytes()
-    first = wire[: wire.index(b"data:", 8)] if folder.parent.name in {"openai_chat", "openai_completions"} else wire
-    meter = meter_for(folder)
+    wire = told.read_bytes()
+    first = wire[: wire.index(b"data:", 8)] if told.parts[-3] in {"openai_chat", "openai_completions"} else wire
+    meter = stream_meter(told)
     assert meter.feed(first) is first
 
 
 @streamed
-def test_broken_streams_tell_what_they_told(folder: Path) -> None:
+def test_broken_streams_tell_what_they_told(told: Path) -> None:
     """After a stream that broke off the usage can be asked, and what was held back comes out once."""
-    wire = (folder / "response.sse").read_bytes()[:-20]
-    meter = meter_for(folder)
+    wire = told.read_bytes()[:-20]
+    meter = stream_meter(told)
     meter.feed(wire)
     meter.usage()
     meter.finish()
@@ -202,7 +218,7 @@ def test_never_raises(folder: Path, noise: bytes, coding: str) -> None:
 def test_answers_without_usage(body: bytes) -> None:
     """An answer that tells no usage, or nonsense, gives none and never raises, whole and as an event."""
     for dialect in ALL_DIALECTS:
-        match = dialect.claims("POST", PATHS[dialect.id])
+        match = dialect.claims("POST", PATHS[dialect.id][-1])
         assert match is not None
         assert dialect.usage_of(match, body) == NO_USAGE
         asked = Asked("m", is_streaming=True)

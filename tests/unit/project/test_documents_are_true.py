@@ -121,6 +121,10 @@ def test_the_changelog_has_what_there_is() -> None:
         "openai_completions": "legacy completions",
         "openai_embeddings": "embeddings",
         "anthropic_messages": "Anthropic messages",
+        "gemini_generate_content": "Gemini API",
+        "google_generate_content": "Vertex AI",
+        "google_raw_predict": "raw predictions",
+        "ollama_chat": "Ollama's own API",
     }
     assert all(spoken[dialect.id] in text for dialect in ALL_DIALECTS)
     assert "exit 78" in text
