@@ -17,6 +17,7 @@ Vintage = Literal["lacuna", "aperture", "lacuna-ts"]
 BUILT: Final = frozenset(
     {
         "openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings",
+        "bedrock_model_invoke", "bedrock_converse",
         "gemini_generate_content", "google_generate_content", "google_raw_predict", "ollama_chat",
     }
 )  # fmt: skip

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# boto3 sends no type with an invocation. No web page can do so across sites without telling its origin.
+UNTYPED: Final = frozenset({"bedrock_model_invoke"})
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
@@ -146,7 +148,8 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         asked = here.dialect.read_request(here.match, b"")
         return await _judge(live, here, knock, asked, parts=parts, rights=rights)
     is_opaque = here.match.operation == "opaque"
-    if not (is_opaque or knock.headers.get(b"content-type", b"").lower().startswith(b"application/json")):
+    kind = knock.headers.get(b"content-type", b"application/json" if here.dialect.id in UNTYPED else b"")
+    if not (is_opaque or kind.lower().startswith(b"application/json")):
         return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
@@ -179,7 +182,12 @@ async def _judge(
     )
     plan = decide(question, parts.table)
     if isinstance(plan, Refusal):
-        return plan
+        if not (here.is_tentative and plan.code == "no_provider"):
+            return plan
+        question = question._replace(named_provider=None)
+        plan = decide(question, parts.table)
+        if isinstance(plan, Refusal):
+            return plan
     exchange.provider, exchange.labels = plan.provider, plan.labels
     exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
     live.recheck = lambda: _still_allowed(live, parts, question)
@@ -237,7 +245,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     try:
         if ledger is not None:
             await ledger.written(exchange)  # what is answered from here on can no more be lost
-        return await pass_on(response, meter, live, provider.authorizer.key)
+        return await pass_on(response, meter, live, provider)
     finally:
         exchange.usage = meter.usage()
         response.release()

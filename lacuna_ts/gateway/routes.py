@@ -28,6 +28,7 @@ OWN_PATHS: Final = frozenset(
         "/api/whoami", "/api/usage", "/api/quotas",
     }
 )  # fmt: skip
+_SHARED: Final = frozenset({"bedrock", "openai"})
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -45,6 +46,9 @@ class DialectRoute:
     dialect: Dialect
     match: PathMatch
     provider: str | None
+    # Whether `provider` is only what the path happens to begin with: where the caller has no such provider, the same is
+    # asked of whichever can serve it.
+    is_tentative: bool = False
 
 
 def without_base(path: str, base_paths: Sequence[str]) -> str:
@@ -59,7 +63,9 @@ def route(method: str, path: str, *, anthropic_style: bool) -> OwnRoute | Dialec
     """Say what `path` (without base path) is for, None when nothing of ours is there."""
     found = recognise(method, path, anthropic_style)
     if found is not None:
-        return DialectRoute(*found, None)
+        # What these dialects' own paths begin with may be the name of a provider too, which then is meant.
+        first = path[1:].partition("/")[0]
+        return DialectRoute(*found, first, is_tentative=True) if first in _SHARED else DialectRoute(*found, None)
     if path in OWN_PATHS or path.startswith("/ui/"):
         return OwnRoute(path)
     key, rest = _behind_a_name(path)
