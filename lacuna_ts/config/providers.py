@@ -83,7 +83,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
     provider = _with_dialects(provider, entry, path, found)
     try:
         url = _base_url(key, entry, path, found)
-        provider = replace(provider, baseurl=url, pricing=read_basis(entry, url))
+        provider = replace(_at_azure(provider, url), pricing=read_basis(entry, url))
         _check_no_key(entry, path, found)
         signed = read_signed(provider, entry.authorization, path, found)
         credential = _authorization(provider, entry, path, found) if signed is None else None
@@ -140,6 +140,14 @@ def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str
     if has_key and baseurl.is_in_clear(url):
         found.warn(where, "the key would cross the network in clear: write https://")
     return url
+
+
+def _at_azure(provider: Provider, url: str) -> Provider:
+    """`provider` at `url`. Paths of Azure's begin with `/openai`, which base URLs hold, or do not."""
+    if "azure_openai" not in provider.dialects:
+        return replace(provider, baseurl=url)
+    prefix = "/openai/v1" if provider.path_prefix is None else provider.path_prefix
+    return replace(provider, baseurl=url.removesuffix("/openai/v1").removesuffix("/openai"), path_prefix=prefix)
 
 
 def _proxy(text: str | None, where: Path, found: Findings) -> str | None:
@@ -212,6 +220,8 @@ def _kind(written: str | None, provider: Provider) -> AuthorizationKind:
     for kind in get_args(AuthorizationKind):
         if kind == written:
             return kind  # type: ignore[no-any-return]
+    if "azure_openai" in provider.compatibility:
+        return "api-key"
     if "//api.anthropic.com" in provider.baseurl or provider.compatibility == {"anthropic_messages"}:
         return "x-api-key"
     if "//generativelanguage.googleapis.com" in provider.baseurl:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.anthropic_messages import AnthropicMessages
+from lacuna_ts.dialects.azure_openai import AzureOpenAI
 from lacuna_ts.dialects.bedrock_converse import BedrockConverse
 from lacuna_ts.dialects.bedrock_model_invoke import BedrockModelInvoke
 from lacuna_ts.dialects.gemini_generate_content import GeminiGenerateContent
@@ -30,6 +31,10 @@ ANTHROPIC_MESSAGES: Final[Dialect] = AnthropicMessages()
 OPENAI_COMPLETIONS: Final[Dialect] = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final[Dialect] = OpenAIEmbeddings()
 
+AZURE_OPENAI: Final[Dialect] = AzureOpenAI(
+    chat=OPENAI_CHAT, completions=OPENAI_COMPLETIONS, embeddings=OPENAI_EMBEDDINGS, responses=OPENAI_RESPONSES
+)
+
 GEMINI: Final[Dialect] = GeminiGenerateContent()
 VERTEX: Final[Dialect] = GoogleGenerateContent()
 RAW_PREDICT: Final[Dialect] = GoogleRawPredict()
@@ -41,7 +46,7 @@ BEDROCK_CONVERSE: Final[Dialect] = BedrockConverse()
 # OpenAI's chat before its other dialects: it is the one that answers listings.
 ALL_DIALECTS: Final[tuple[Dialect, ...]] = (
     OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS, GEMINI, VERTEX,
-    RAW_PREDICT, OLLAMA, BEDROCK_MODEL_INVOKE, BEDROCK_CONVERSE,
+    RAW_PREDICT, OLLAMA, BEDROCK_MODEL_INVOKE, BEDROCK_CONVERSE, AZURE_OPENAI,
 )  # fmt: skip
 BY_ID: Final[Mapping[DialectId, Dialect]] = {dialect.id: dialect for dialect in ALL_DIALECTS}
 

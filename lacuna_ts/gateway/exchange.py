@@ -23,7 +23,7 @@ from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.keeping import session_of, settle_price
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import pass_on
-from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, opaque_route, route, without_base
+from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, azure_or_openai, opaque_route, route, without_base
 from lacuna_ts.gateway.running import NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
@@ -134,6 +134,8 @@ async def _converse(live: Live) -> Refusal | None:
         exchange.operation = own_pages.OWN
         live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await own_pages.answer(live, here.path, knock, rights)
+    if here.is_tentative:
+        here = azure_or_openai(here, down.method, path, knock, rights=rights, table=parts.table)
     exchange.client = parts.clients.classify(knock.text(b"user-agent") if b"user-agent" in knock.headers else None)
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
     if here.match.operation in {"list_models", "get_model"}:
@@ -289,7 +291,8 @@ def _nothing_here(method: str, path: str, upgrade: bytes) -> Refusal:
         "unknown_path",
         "Nothing is served under this path. Known are /v1/chat/completions, /v1/responses, /v1/messages, "
         "/v1/messages/count_tokens, /v1/completions, /v1/embeddings, /v1/models, /v1beta/models/{m}:generateContent and"
-        " its kin, Vertex AI's paths, /api/chat and what else of Ollama's only asks, each also behind /PROVIDER.",
+        " its kin, the paths of Vertex AI, Bedrock and Azure, /api/chat and what else of Ollama's only asks, each also"
+        " behind /PROVIDER.",
     )
 
 

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lacuna_ts.standin import provider_answers as answers
-from lacuna_ts.standin import provider_aws, provider_google
+from lacuna_ts.standin import provider_aws, provider_azure, provider_google
 from lacuna_ts.standin import provider_responses as responses
 from lacuna_ts.standin.provider_script import ECHOES_KEY, Script, SeenRequest, rate_limited, redirect
 
@@ -272,12 +272,13 @@ class StandInProvider:
         return status, script.content_type or content_type, said
 
     def _spoken(self, seen: SeenRequest, script: Script) -> bytes | Iterator[bytes] | None:
-        path = seen.path.removeprefix("/v1")
+        azure = provider_azure.meant(seen)
+        path = (azure.path if azure else seen.path).removeprefix("/v1")
         if seen.method in ("GET", "HEAD"):
             return self._listing(seen, path)
         if script.body is not None or path not in _PATHS:
             return None
-        body = seen.json()
+        body = azure.model | seen.json() if azure else seen.json()
         if path in _COUNTING:
             return _COUNTING[path](body)
         cache = (script.cache_read_tokens, script.cache_write_5m_tokens, script.cache_write_1h_tokens)

@@ -13,6 +13,7 @@ from lacuna_ts.dialects.base import Asked, Dialect, ListedModel
 from lacuna_ts.dialects.table import (
     ALL_DIALECTS,
     ANTHROPIC_MESSAGES,
+    AZURE_OPENAI,
     BY_ID,
     GEMINI,
     OLLAMA,
@@ -64,6 +65,7 @@ def test_names() -> None:
         "openai_embeddings": "openai_embeddings",
         "bedrock_model_invoke": "bedrock_model_invoke",
         "bedrock_converse": "bedrock_converse",
+        "azure_openai": "azure_openai",
         "gemini_generate_content": "gemini_generate_content",
         "google_generate_content": "google_generate_content",
         "google_raw_predict": "google_raw_predict",
@@ -89,7 +91,7 @@ def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -
         return
     assert isinstance(error["status"] if dialect in {GEMINI, VERTEX} else error["type"], str)
     (event,) = SseDecoder().feed(dialect.error_frame(refusal, "req-\n1", SSE))
-    if dialect is OPENAI_RESPONSES:
+    if dialect in {OPENAI_RESPONSES, AZURE_OPENAI}:
         told = json.loads(event.data)
         assert (event.event, told["type"], told["error"]) == ("error", "error", error)
         assert all(told[name] == error[name] for name in ("message", "code", "param"))
@@ -215,6 +217,7 @@ ENTRIES = {
     "ollama_chat": "/api/tags",
     "bedrock_model_invoke": "/foundation-models/m",
     "bedrock_converse": "/foundation-models/m",
+    "azure_openai": "/openai/models/m",
 }
 
 
