@@ -22,7 +22,7 @@ from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.keeping import session_of, settle_price
 from lacuna_ts.gateway.listings import answer_listing
-from lacuna_ts.gateway.relay import pass_on
+from lacuna_ts.gateway.relay import is_about_our_key, pass_on, with_another_key
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, azure_or_openai, opaque_route, route, without_base
 from lacuna_ts.gateway.running import NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
@@ -43,6 +43,7 @@ _log = logging.getLogger(__name__)
 UNTYPED: Final = frozenset({"bedrock_model_invoke"})
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
+FIRST_ERROR: Final = 400
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
 
@@ -232,6 +233,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
+    if response.status >= FIRST_ERROR and is_about_our_key(response):
+        response = await with_another_key(live, provider, request, response)
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
     meter = live.meter = Meter(

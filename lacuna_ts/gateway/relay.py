@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lacuna_ts.metering.meter import Meter
     from lacuna_ts.terms import Refusal
     from lacuna_ts.upstream.provider import UpstreamProvider
-    from lacuna_ts.upstream.wire import UpstreamResponse
+    from lacuna_ts.upstream.wire import OutgoingRequest, UpstreamResponse
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, provider
     ConnectionError when nobody is there to read.
     """
     key = provider.authorizer.key
-    if key is not None and response.status in _ABOUT_US and _is_about_our_key(response):
+    if key is not None and is_about_our_key(response):
         live.exchange.upstream_error = "auth"
         _log.error("provider %s rejects our key: give it a valid one", live.exchange.provider)
         if provider.lasting is not None:
@@ -69,10 +69,31 @@ async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, provider
     return None
 
 
-def _is_about_our_key(response: UpstreamResponse) -> bool:
-    if response.status == _UNAUTHORIZED:
-        return True
-    return response.headers.get("x-amzn-errortype", "").partition(":")[0] in _AWS_REJECTIONS
+def is_about_our_key(response: UpstreamResponse) -> bool:
+    """Whether the provider does not take the key that we sent, whatever else it says."""
+    if response.status not in _ABOUT_US:
+        return False
+    return (
+        response.status == _UNAUTHORIZED
+        or response.headers.get("x-amzn-errortype", "").partition(":")[0] in _AWS_REJECTIONS
+    )
+
+
+async def with_another_key(
+    live: Live, provider: UpstreamProvider, request: OutgoingRequest, rejection: UpstreamResponse
+) -> UpstreamResponse:
+    """Send once more with another key, where there is one now; else give the rejection back. Raises UpstreamError."""
+    try:
+        again = await provider.with_another_key(request)
+    except BaseException:
+        rejection.close()
+        raise
+    if again is None:
+        return rejection
+    rejection.release()
+    live.exchange.attempts += 1
+    _log.info("provider %s rejects our key: trying the one that is there now", live.exchange.provider)
+    return await live.parts.upstream.send(again)
 
 
 async def _send_whole(status: int, headers: Headers, body: bytes, live: Live) -> None:

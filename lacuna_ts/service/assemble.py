@@ -149,6 +149,7 @@ def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvide
         base_url=provider.baseurl,
         authorizer=credential.authorizer,
         lasting=credential.lasting,
+        stored=credential.stored,
         signer=credential.signer,
         place=vertex_place(provider),
         headers=tuple(provider.headers.items()),

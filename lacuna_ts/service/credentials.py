@@ -13,7 +13,7 @@ from lacuna_ts.upstream.provider import authorizer_for
 
 if TYPE_CHECKING:
     from lacuna_ts.config.settings import Provider
-    from lacuna_ts.upstream.authorizers.base import Authorizer, Lasting, Signer
+    from lacuna_ts.upstream.authorizers.base import Authorizer, Lasting, Signer, StoredKey
     from lacuna_ts.upstream.wire import Upstream
 
 
@@ -23,6 +23,7 @@ class Credential(NamedTuple):
     authorizer: Authorizer
     lasting: Lasting | None = None
     signer: Signer | None = None
+    stored: StoredKey | None = None
 
 
 def credential_of(provider: Provider, upstream: Upstream) -> Credential:
@@ -43,7 +44,7 @@ def credential_of(provider: Provider, upstream: Upstream) -> Credential:
                 ),
                 time.time,
             )
-            return Credential(signing, signing, signing)
+            return Credential(signing, lasting=signing, signer=signing)
         case Entra() as entra:
             tokens = AzureEntra(
                 upstream,
@@ -56,4 +57,6 @@ def credential_of(provider: Provider, upstream: Upstream) -> Credential:
             return Credential(tokens, tokens)
         case None:
             written = provider.authorization
-            return Credential(authorizer_for(written.kind, written.key) if written else authorizer_for(None, None))
+            if written is None:
+                return Credential(authorizer_for(None, None))
+            return Credential(authorizer_for(written.kind, written.key), stored=written.key)

@@ -24,7 +24,7 @@ from lacuna_ts.upstream.authorizers.renewing import Fetched, Renewing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multidict import MutableMultiMapping
+    from multidict import MultiMapping, MutableMultiMapping
 
 _INSTANCE_METADATA: Final = "iam-role"  # botocore's names of the places where it looks
 _SESSION_NAME: Final = "lacuna-ts"
@@ -77,6 +77,10 @@ class AwsSigV4:
         """Look for other credentials: the provider does not take these."""
         self._credentials.forget()
 
+    async def renewed(self, sent: MultiMapping[str]) -> bool:
+        """Have other credentials than those that signed what was sent."""
+        return await self._credentials.renewed(lambda found: _has_signed(found.keys, sent))
+
     def sign(self, method: str, url: str, headers: MutableMultiMapping[str], body: bytes | None) -> None:
         """Put the signature of exactly this request into `headers`. Raises KeyUnavailable."""
         found = self._credentials.at_hand()
@@ -96,6 +100,11 @@ class _AccessKey:
         return found.keys.access_key if found is not None else ""
 
 
+def _has_signed(keys: ReadOnlyCredentials, sent: MultiMapping[str]) -> bool:
+    is_named = f"Credential={keys.access_key}/" in sent.get("Authorization", "")
+    return is_named and (keys.token or None) == sent.get("X-Amz-Security-Token")
+
+
 def sign(
     credentials: AwsCredentials,
     service: str,
@@ -112,6 +121,7 @@ def sign(
     request = AWSRequest(method=method, url=url, headers={_SIGNED: kind} if kind is not None else {}, data=body or b"")
     SigV4Auth(credentials.keys, service, credentials.region).add_auth(request)
     for name in ("X-Amz-Date", "X-Amz-Security-Token", "Authorization"):
+        headers.popall(name, None)  # of an earlier signature
         value = request.headers.get(name)
         if value is not None:
             headers[name] = value

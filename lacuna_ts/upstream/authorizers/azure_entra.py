@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
@@ -16,9 +18,9 @@ from lacuna_ts.upstream.wire import OutgoingRequest
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multidict import MutableMultiMapping
+    from multidict import MultiMapping, MutableMultiMapping
 
-    from lacuna_ts.upstream.authorizers.base import Key
+    from lacuna_ts.upstream.authorizers.base import StoredKey
     from lacuna_ts.upstream.wire import Upstream
 
 _LARGEST_ANSWER: Final = 64 * 1024
@@ -41,7 +43,7 @@ class AzureEntra:
         *,
         token_url: str,
         client_id: str,
-        client_secret: Key,
+        client_secret: StoredKey,
         scope: str,
     ) -> None:
         self._now = now
@@ -62,11 +64,17 @@ class AzureEntra:
         """Get another token: the provider does not take this one."""
         self._tokens.forget()
 
+    async def renewed(self, sent: MultiMapping[str]) -> bool:
+        """Have another token than the one that was sent."""
+        return await self._tokens.renewed(lambda token: sent.get("Authorization") == f"Bearer {token}")
+
     def authorize(self, headers: MutableMultiMapping[str]) -> None:
         """Set `Authorization`. Raises KeyUnavailable."""
         headers["Authorization"] = f"Bearer {revealed(self.key)}"
 
     async def _fetch(self) -> Fetched[str]:
+        with contextlib.suppress(KeyUnavailable):  # then with the secret that we have
+            await asyncio.to_thread(self._secret.refresh)
         form = {
             "grant_type": "client_credentials",
             "client_id": self._client_id,

@@ -22,6 +22,10 @@ class Secret:
         """In clear."""
         return "s3cret&more"
 
+    def refresh(self) -> bool:
+        """Unchanged."""
+        return False
+
 
 async def authorizer(endpoint: StandInProvider) -> tuple[AzureEntra, AiohttpUpstream]:
     upstream = AiohttpUpstream(open_session())
