@@ -45,6 +45,11 @@ def keys(provider: StandInProvider, since: int) -> list[str]:
     return [seen.key for seen in provider.requests[since:]]
 
 
+def put(file: Path, key: str | None) -> None:
+    """Change the key file, or take it away."""
+    file.unlink() if key is None else file.write_text(key)
+
+
 async def ask(house: House, path: str = CHAT, **more: Any) -> Any:
     """One question of Alice's."""
     return await house.ask(ALICE, "POST", path, body=ASKED | more)
@@ -59,7 +64,7 @@ async def files(house: House, provider: Choosy, file: Path) -> None:
     assert (refused.status, refused.error) == (502, "upstream_auth")
     assert keys(provider, before) == [OLD], "the same key is not sent twice"
 
-    file.write_text(NEW + "\n")
+    put(file, NEW + "\n")
     before = len(provider.requests)
     streamed = await ask(house, stream=True)
     assert (streamed.status, streamed.is_whole) == (200, True)
@@ -70,14 +75,14 @@ async def files(house: House, provider: Choosy, file: Path) -> None:
     assert (await ask(house)).status == 200
     assert keys(provider, before) == [OLD, NEW, NEW], "and it stays"
 
-    file.write_text(NEWER)
+    put(file, NEWER)
     provider.accepted = frozenset({NEWER})
     before = len(provider.requests)
     assert {answer.status for answer in await asyncio.gather(*(ask(house) for _ in range(8)))} == {200}
     assert len(provider.requests) - before <= 16
     assert keys(provider, before).count(NEWER) == 8
 
-    file.unlink()
+    put(file, None)
     provider.accepted = frozenset()
     before = len(provider.requests)
     assert (await ask(house)).error == "upstream_auth"
