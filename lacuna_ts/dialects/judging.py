@@ -17,7 +17,7 @@ from lacuna_ts.terms import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lacuna_ts.dialects.base import Asked
+    from lacuna_ts.dialects.base import Asked, PathMatch
 
 MAX_MODEL_NAME: Final = 256
 MAX_COUNT: Final = 2**53 - 1  # beyond it, readers of JSON disagree about integers
@@ -70,6 +70,11 @@ def read_model(fields: Mapping[str, msgspec.Raw]) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadRequest("The field `model` must be a string.") from None
     return check_model(name)
+
+
+def model_asked(match: PathMatch, fields: Mapping[str, msgspec.Raw]) -> str:
+    """Return the model that the path names, or else the body. Raises BadRequest."""
+    return match.model if match.model is not None else read_model(fields)
 
 
 def check_model(name: str) -> str:

@@ -11,9 +11,9 @@ from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     check_model,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
 )
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
@@ -55,7 +55,7 @@ class OpenAIChat(OpenAIWords):
         limits = [n for name in ("max_completion_tokens", "max_tokens") if (n := read_count(fields, name)) is not None]
         choices = read_count(fields, "n") or 1
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream"),
             max_output_tokens=max(limits) * choices if limits else None,
             fields=fields,

@@ -11,9 +11,9 @@ from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     check_model,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
 )
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
@@ -53,7 +53,7 @@ class OpenAICompletions(OpenAIWords):
         limit = read_count(fields, "max_tokens")
         answers = max(read_count(fields, "n") or 1, read_count(fields, "best_of") or 1)
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream"),
             max_output_tokens=None if limit is None else limit * answers,
             fields=fields,

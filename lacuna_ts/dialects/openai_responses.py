@@ -19,9 +19,9 @@ from lacuna_ts.dialects.judging import (
     check_model,
     figure,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
     table,
 )
@@ -104,7 +104,7 @@ class OpenAIResponses(OpenAIWords):
             return Asked(match.model or "")
         fields = read_judged(body, _JUDGED, _PLAIN)
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream") and match.operation == "generate",
             max_output_tokens=read_count(fields, "max_output_tokens"),
             fields=fields,
