@@ -6,7 +6,6 @@ was used.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,7 +95,7 @@ class OllamaChat:
         options = {} if sent is None or bytes(sent) == b"null" else read_fields(bytes(sent))
         options["num_predict"] = msgspec.Raw(msgspec.json.encode(max_output))
         fields["options"] = msgspec.Raw(write_fields(options))
-        return replace(asked, fields=fields, max_output_tokens=max_output)
+        return msgspec.structs.replace(asked, fields=fields, max_output_tokens=max_output)
 
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
         """As the first message, or at the begin of `system`. Refused with what would leave it out of the prompt."""

@@ -6,7 +6,6 @@ sent are not encoded anew.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -28,7 +27,7 @@ def with_field(asked: Asked, name: str, value: bytes) -> Asked:
     """`asked` with one top-level field set. Raises BadRequest where another could be taken for it."""
     fields = asked.fields or {}
     refuse_lookalikes(fields, name)
-    return replace(asked, fields={**fields, name: msgspec.Raw(value)})
+    return msgspec.structs.replace(asked, fields={**fields, name: msgspec.Raw(value)})
 
 
 def refuse_lookalikes(fields: Iterable[str], name: str) -> None:

@@ -40,7 +40,7 @@ def row(number: int, ago: float, *, is_open: bool = False, accounts: tuple[str, 
     one = Exchange(f"x-{number:06}", NOW - ago - 2, caller=ALICE, provider="p", charged=accounts)
     one.usage = Usage(input_tokens=90, output_tokens=10, source="reported")
     one.outcome, one.total_s = "completed", 2.0
-    return row_of(one, 10**9, "config", usage=one.usage if is_open else None)
+    return row_of(one, one.usage, 10**9, "config", outcome="open" if is_open else "completed")
 
 
 def store_at(path: Path) -> SqliteStore:
