@@ -180,6 +180,7 @@ class Provider:
     opaque: bool = False
     shared_state: bool = False
     default_model: str | None = None
+    system_prompt: str | None = None  # before whatever else instructs its models
     limits: tuple[bytes, ...] = ()  # limit objects as JSON
     pricing: Basis = field(default_factory=Basis)
 

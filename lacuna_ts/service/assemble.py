@@ -170,6 +170,7 @@ def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvide
         path_prefix=provider.path_prefix,
         proxy=provider.proxy,
         only_tailnet=provider.tailnet,
+        preface=provider.system_prompt,
         patience=Patience(timeouts.connect_s, timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s),
     )
 
