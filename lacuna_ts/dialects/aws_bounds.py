@@ -6,7 +6,6 @@ Every name that is sent is read and lowered, whoever reads it; where none is sen
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -67,7 +66,9 @@ def bounded(asked: Asked, place: Place, most: int) -> Asked:
     """`asked` with every bound that it names at most `most`, and one at `place`."""
     asked_for = asked.max_output_tokens
     fields = _set(_lowered(asked.fields or {}, most), place, most)
-    return replace(asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most))
+    return msgspec.structs.replace(
+        asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most)
+    )
 
 
 def vendors_place(asked: Asked) -> Place | None:

@@ -7,10 +7,10 @@ responses, the body names it. Which of OpenAI's dialects is spoken there is thei
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import check_model
@@ -34,8 +34,7 @@ _CHOOSES: Final = re.compile(r"(?:\A|&)(?:model|deployment)(?:=|&|\Z)", re.IGNOR
 _NO_BODY: Final = frozenset({"list_models", "get_model"})
 
 
-@dataclass(frozen=True, slots=True)
-class _AskedOf(Asked):
+class _AskedOf(Asked, frozen=True):
     """What is asked, and in which of OpenAI's dialects."""
 
     words: Dialect | None = None
