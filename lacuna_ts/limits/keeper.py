@@ -20,8 +20,9 @@ Rows may add up exchanges of one account: those older than an hour of one day, y
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec import structs
 
 from lacuna_ts.limits import wording
 from lacuna_ts.limits.budgets import Account, Counter, Needs, used_by
@@ -111,7 +112,7 @@ class Reservation:
         guess = self._guess
         if told_in is not None and (told_out is not None or not guess.output):
             return usage
-        return replace(
+        return structs.replace(
             usage,
             input_tokens=guess.input if told_in is None else told_in,
             output_tokens=guess.output if told_out is None else told_out,
