@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from lacuna_ts.errors import KeyUnavailable
 from lacuna_ts.upstream.authorizers.bearer import Bearer
@@ -120,7 +122,7 @@ class UpstreamProvider:
                 self.signer.sign(request.method, request.url, headers, request.body)
         except KeyUnavailable:
             return None
-        return None if headers == request.headers else replace(request, headers=headers)
+        return None if headers == request.headers else msgspec.structs.replace(request, headers=headers)
 
 
 def _read_again(key: StoredKey) -> None:
