@@ -29,7 +29,7 @@ LIMITED: Final = METERED | {"opaque"}
 
 _UNKEPT: Final = Refusal(
     "ledger_unavailable",
-    "Your use is limited by the day, the month or in money, and cannot be written down just now. Try again in a moment, "
+    "Your use is limited by the day, the month or in money, and cannot be written down just now. Try again soon, "
     "and if it stays so, tell whoever runs the gateway.",
     5.0,
 )
