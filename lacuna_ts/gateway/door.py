@@ -1,40 +1,40 @@
-"""aiohttp's HTTP server as the gateway's front: how bytes of a caller's connection become a `Downstream`.
+"""The gateway's front: how bytes of callers' connections become requests, each told to the story once, in order.
 
-The only file that knows aiohttp's server. What it sets, and why, measured on aiohttp 3.14.5: handlers are cancelled
-when the caller leaves (the default lets a silent upstream run on); bodies are not unpacked (it cannot do zstd, and we
-bound what we unpack); errors in requests are one bounded line and a fixed body (the default logs a traceback each and
-echoes the caller's bytes); no access log (a fifth of a request's cost).
+What is a request and what is none, aiohttp's parser decides (llhttp, strict); everything else of a server is here,
+because a request that is one of thousands should cost one task and no timer. A caller who leaves cancels the exchange
+(a silent upstream would run on); what cannot be read is answered with a fixed body and counted, never repeated; bodies
+are not unpacked here (it cannot do zstd, and we bound what we unpack).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import socket
-import struct
+from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.helpers import TimerNoop
+from aiohttp.http_parser import HttpRequestParser
 
-from lacuna_ts.errors import BadRequest
-from lacuna_ts.framing.head import header_lines
 from lacuna_ts.gateway.answers import REQUEST_ID
+from lacuna_ts.gateway.conversation import BrokenBody, Conversation, answer_head
 from lacuna_ts.gateway.exchange import lead
 from lacuna_ts.telemetry.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
     from lacuna_ts.gateway.crowd import Crowd, Seat
     from lacuna_ts.gateway.parts import Parts
     from lacuna_ts.tailnet.identify import ConnectionIdentity
     from lacuna_ts.terms import Via
+
+    _Found = tuple[RawRequestMessage, StreamReader]
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +43,11 @@ MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_HEADERS: Final = 128
 # serve keeps idle connections for 90 s: ours must live longer, or it sends requests into closing ones.
 KEEPALIVE_S: Final = 120.0
+_LOOK_EVERY_S: Final = 5.0
 _LINGER_S: Final = 2.0
-_FLUSH_S: Final = 10.0  # how long what was written before a connection is broken off may take to be read
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_AHEAD_BYTES: Final = 256 * 1024  # of a body that nobody has read; twice that stops the connection
+_MOST_WAITING: Final = 32  # requests that the parser finds before the first of them is taken
+_FEW_WAITING: Final = 16
 _UNREADABLE: Final = (
     b'{"error":{"message":"The request is not valid HTTP.","type":"invalid_request_error","param":null,'
     b'"code":"bad_request"}}'
@@ -54,112 +56,243 @@ _CROWDED: Final = (
     b'{"error":{"message":"The gateway has too many connections just now. Use fewer, or try again in a moment.",'
     b'"type":"server_error","param":null,"code":"overloaded"}}'
 )
-_PHRASES: Final = {one.value: one.phrase for one in HTTPStatus}
-_BODILESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
-_SPOKEN: Final = (HttpVersion11, HttpVersion10)
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
-_SERVER: Final = ("server", "lacuna-ts")
+_FAILED: Final = (
+    b'{"error":{"message":"The gateway made a mistake.","type":"server_error","param":null,"code":"internal"}}'
+)
+_NO_TIMER: Final = TimerNoop()
 
 
-class _Protocol(RequestHandler):
+class _Connection(BaseProtocol):
     """One connection. Carries what is known of its peer, and answers what cannot be parsed."""
 
-    __slots__ = ("_awaits_head", "_door", "identity", "is_busy", "seat")
+    __slots__ = ("_awaits_head", "_content", "_door", "_is_deaf", "_task", "_waiting", "identity", "looks", "seat")
+    _task: asyncio.Task[None] | None  # of the request that is being answered; what comes meanwhile must wait
+    _content: StreamReader | None  # its body
+    _waiting: deque[_Found] | None
+    _is_deaf: bool  # whatever comes is not looked at
+    _awaits_head: bool
     identity: ConnectionIdentity | None
     seat: Seat | None  # None: turned away
-    is_busy: bool  # with a request: what comes belongs to its body, or to one that must wait
-    _door: Door
-    _awaits_head: bool
+    looks: int  # how often it was seen at rest
+
+    def __init__(self, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._door = door
+        self._task = self._content = self._waiting = self.identity = self.seat = None
+        self._is_deaf = self._awaits_head = False
+        self.looks = 0
+
+    # --- the connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        door = self._door = cast("Door", self._manager)
-        self.identity = None
-        self._awaits_head = self.is_busy = False
+        door = self._door
+        self.transport = cast("asyncio.Transport", transport)
         seat = self.seat = door.crowd.enter()
         node = door.counted_for(transport)
         if seat is None or (node and not seat.belongs_to(node)):
             if seat is not None:
                 seat.leave()
                 self.seat = None
-            self._turn_away(cast("asyncio.Transport", transport))
+            door.turned_away.add()
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", _CROWDED, ("retry-after", "1"))
             return
         if door.via != "serve":  # tailscaled opens connections that it uses later
             self._awaits_head = True
             door.crowd.awaits_head(self)
-        super().connection_made(transport)
+        self._parser = HttpRequestParser(
+            self,
+            self._loop,
+            _AHEAD_BYTES,
+            timer=_NO_TIMER,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+            payload_exception=BrokenBody,
+            auto_decompress=False,
+            max_msg_queue_size=_MOST_WAITING,
+        )
+        door.entered(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self.seat is not None:
             self.seat.leave()
             self.seat = None
-        self._door.crowd.has_head(self)
-        super().connection_lost(exc)
+        if self._awaits_head:
+            self._door.crowd.has_head(self)
+        self._door.connections.discard(self)
+        self._is_deaf = True
+        self._parser = self._waiting = None
+        super().connection_lost(exc)  # wakes who waits to write
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
 
-    def data_received(self, data: bytes) -> None:
-        before = self._request_count
-        super().data_received(data)
-        if self._request_count != before:
-            self.is_busy = True
-            if self._awaits_head:
-                self._awaits_head = False
-                self._door.crowd.has_head(self)
-        elif not self.is_busy and not self._awaits_head:
-            self._awaits_head = True
-            self._door.crowd.awaits_head(self)
+    def close(self) -> None:
+        """End the connection once what was written is sent."""
+        self._is_deaf = True
+        if self.transport is not None:
+            self.transport.close()
 
     def let_go(self) -> None:
         """End a connection whose request does not come."""
         self._awaits_head = False
-        if not self.is_busy:
-            self.force_close()
-
-    def _turn_away(self, transport: asyncio.Transport) -> None:
-        self._force_close = True  # whatever comes is not looked at
-        self._door.turned_away.add()
-        headers = [
-            ("content-type", "application/json"),
-            ("x-lacuna-error", "overloaded"),
-            (REQUEST_ID, self._door.new_id()),
-            ("retry-after", "1"),
-        ]
-        transport.write(_head((1, 1), HTTPStatus.SERVICE_UNAVAILABLE, headers, len(_CROWDED), stays=False) + _CROWDED)
-        transport.close()
+        if self._task is None:
+            self.close()
 
     @property
-    def is_resting(self) -> bool:
-        """Whether it waits for its next request."""
-        return self._waiter is not None
+    def task(self) -> asyncio.Task[None] | None:
+        """What answers its request. None: it waits for its next one."""
+        return self._task
 
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        del message  # it holds the caller's bytes, as the error does
-        if status == HTTPStatus.BAD_REQUEST:
-            self._door.unreadable.add()
-        else:
-            _log.error("the server failed on a request: %s", type(exc).__name__)
-        if request.writer.output_size > 0:
-            raise ConnectionError
-        response = web.Response(
-            status=status,
-            body=_UNREADABLE,
-            content_type="application/json",
-            headers={
-                "x-lacuna-error": "bad_request",
-                REQUEST_ID: self._door.new_id(),
-                "server": "lacuna-ts",
-                "x-should-retry": "false",
-            },
-        )
-        response.force_close()
-        return response
+    # --- what comes
 
-    def log_exception(self, *args: Any, **kw: Any) -> None:
-        del args
-        _log.error("the server failed on a connection: %s", type(kw.get("exc_info")).__name__)
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        assert self._parser is not None
+        try:
+            found, is_upgraded, tail = self._parser.feed_data(data)
+            if is_upgraded:
+                found = self._not_upgraded(found, tail)
+        except Exception:  # noqa: BLE001 - whatever the parser says, it is about the caller's bytes, and holds them
+            self._cannot_read()
+            return
+        if found:
+            if self._awaits_head:
+                self._awaits_head = False
+                self._door.crowd.has_head(self)
+            self._take(found)
+        elif self._task is None and not self._awaits_head:
+            self._awaits_head = True
+            self._door.crowd.awaits_head(self)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on reading, where that was stopped for a body; called whenever a piece of one was read."""
+        if self._is_deaf:
+            return
+        content = self._content
+        if self._reading_paused or (resume_parser and content is not None and not content.is_eof()):
+            super().resume_reading(resume_parser)
+
+    def _not_upgraded(self, found: Sequence[_Found], tail: bytes) -> list[_Found]:
+        """We speak nothing else: what follows is a request like others."""
+        all_found = list(found)
+        is_upgraded = True
+        while is_upgraded:
+            self._parser.set_upgraded(False)  # type: ignore[union-attr]
+            more, is_upgraded, tail = self._parser.feed_data(tail)  # type: ignore[union-attr]
+            all_found += more
+        return all_found
+
+    def _cannot_read(self) -> None:
+        """Nothing that comes from here on has a meaning. What came before is answered first."""
+        self._is_deaf = True
+        self._door.unreadable.add()
+        if self._task is None:
+            self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", _UNREADABLE, ("x-should-retry", "false"))
+            return
+        last = self._waiting[-1][1] if self._waiting else self._content
+        if last is not None and not last.is_eof():
+            last.set_exception(BrokenBody())
+
+    # --- one request after the other
+
+    def _take(self, found: Sequence[_Found]) -> None:
+        if self._task is None:
+            self._begin(found[0])
+            if len(found) == 1:
+                return
+            found = found[1:]
+        waiting = self._waiting
+        if waiting is None:
+            waiting = self._waiting = deque()
+        waiting.extend(found)
+        if len(waiting) >= _FEW_WAITING:
+            self._pause_reading_for_buffer()
+
+    def _begin(self, found: _Found) -> None:
+        message, content = found
+        self._parser.message_consumed()  # type: ignore[union-attr]
+        self.looks = 0
+        self._content = content
+        self._task = asyncio.Task(self._answer(message, content), loop=self._loop, name="exchange")
+
+    async def _answer(self, message: RawRequestMessage, content: StreamReader) -> None:
+        door, down = self._door, None
+        stays = False
+        try:
+            connection = self.identity or self._identify()
+            down = Conversation(self, message, content, door.via, connection, door.allowed_hosts())
+            await lead(down, door.parts())
+            if not content.is_eof():
+                await self._linger(content)
+            stays = down.is_whole and down.stays and content.is_eof()
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        except Exception as error:  # noqa: BLE001 - the story handles its own: a traceback would hold the caller's bytes
+            _log.error("the server failed on a request: %s", type(error).__name__)
+            if down is None or not down.has_begun:
+                self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", _FAILED)
+        self._answered(stays=stays)
+
+    def _identify(self) -> ConnectionIdentity:
+        if self.transport is None or self.seat is None:
+            raise ConnectionResetError
+        connection = self.identity = self._door.identify(self.transport, self.seat)
+        return connection
+
+    async def _linger(self, content: StreamReader) -> None:
+        """Read on for a moment: who is still sending a body would not see the answer if the connection ended now."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        try:
+            async with asyncio.timeout(_LINGER_S):
+                while not content.is_eof():
+                    await content.readany()
+        except (TimeoutError, BrokenBody):
+            return
+
+    def _answered(self, *, stays: bool) -> None:
+        self._task = self._content = None
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        waiting = self._waiting
+        if not stays or self._door.is_retired:
+            self.close()
+        elif waiting:
+            self._begin(waiting.popleft())
+            if not waiting:
+                self._refill()
+        elif self._is_deaf:
+            self._refuse(HTTPStatus.BAD_REQUEST, "bad_request", _UNREADABLE, ("x-should-retry", "false"))
+
+    def _refill(self) -> None:
+        """Let the parser go on with what it did not look at while too many requests waited."""
+        self.data_received(b"")
+        if self._buffer_paused and (self._waiting is None or len(self._waiting) < _FEW_WAITING):
+            self._resume_reading_for_buffer()
+
+    def _refuse(self, status: int, code: str, body: bytes, *more: tuple[str, str]) -> None:
+        """Answer outside of the story, and end the connection."""
+        transport = self.transport
+        self._is_deaf = True
+        if transport is None or transport.is_closing():
+            return
+        headers = [
+            ("content-type", "application/json"),
+            ("x-lacuna-error", code),
+            (REQUEST_ID, self._door.new_id()),
+            *more,
+            ("content-length", str(len(body))),
+        ]
+        transport.write(answer_head(status, headers, stays=False) + body)
+        transport.close()
 
 
-class Door(web.Server):
+class Door:
     """The server of one listener. Call it for a protocol: it is what `loop.create_server` takes."""
 
     def __init__(
@@ -173,191 +306,61 @@ class Door(web.Server):
         counted_for: Callable[[asyncio.BaseTransport], str] = lambda _: "",
     ) -> None:
         """`counted_for` tells whose a new connection is, as far as its address says so; "" for not at all."""
-        super().__init__(self._take, handler_cancellation=True)
-        self._parts = parts
+        self.parts = parts
         self.via = via
         self.allowed_hosts = allowed_hosts
-        self._identify = identify
+        self.identify = identify
         self.crowd = crowd
         self.counted_for = counted_for
         self.unreadable = Tally(lambda count: _log.warning("requests that could not be read: %d", count))
         self.turned_away = Tally(lambda count: _log.warning("connections turned away, there are too many: %d", count))
-        self._is_retired = False
+        self.connections: set[_Connection] = set()
+        self.is_retired = False
+        self._is_looking = False
+
+    def __call__(self) -> _Connection:
+        """A protocol for one new connection."""
+        return _Connection(self, asyncio.get_running_loop())
+
+    def entered(self, connection: _Connection) -> None:
+        """Look after a connection until it takes itself out of `connections`."""
+        self.connections.add(connection)
+        if not self._is_looking:
+            self._is_looking = True
+            asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        """End what has rested too long. One look at all costs less than a timer for each."""
+        self._is_looking = bool(self.connections)
+        if not self._is_looking:
+            return
+        asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
+        for connection in list(self.connections):
+            if connection.task is None:
+                connection.looks += 1
+                if connection.looks * _LOOK_EVERY_S > KEEPALIVE_S:
+                    connection.close()
 
     def retire(self) -> None:
-        """Let no connection be used again: those that rest end now, the others after their answer.
+        """Let no connection be used again: those that rest end now, the others after their answer."""
+        self.is_retired = True
+        for connection in list(self.connections):
+            if connection.task is None:
+                connection.close()
 
-        aiohttp's own way (`pre_shutdown`) leaves resting ones open and deaf, and loses bodies that are on their way.
-        """
-        self._is_retired = True
-        for protocol in list(self.connections):
-            if isinstance(protocol, _Protocol) and protocol.is_resting:
-                protocol.force_close()
+    async def shutdown(self, within_s: float) -> None:
+        """End every connection. What is under way may finish within so long, and is cancelled then."""
+        self.retire()
+        for is_last in (False, True):
+            tasks = [one.task for one in self.connections if one.task is not None]
+            if is_last:
+                for task in tasks:
+                    task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=within_s)
+        for connection in list(self.connections):
+            connection.close()
 
     def new_id(self) -> str:
         """An id for a request that does not get as far as having one."""
-        return self._parts().new_id()
-
-    def __call__(self) -> RequestHandler:
-        """A protocol for one new connection."""
-        return _Protocol(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # as aiohttp's own runner passes it
-            logger=_log,
-            auto_decompress=False,
-            keepalive_timeout=KEEPALIVE_S,
-            lingering_time=_LINGER_S,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_HEADER_BYTES,
-            max_headers=MAX_HEADERS,
-        )
-
-    async def _take(self, request: web.BaseRequest) -> web.StreamResponse:
-        protocol = request.protocol
-        assert isinstance(protocol, _Protocol)
-        connection = protocol.identity
-        if connection is None:
-            transport = request.transport
-            if transport is None or protocol.seat is None:
-                raise ConnectionResetError
-            connection = protocol.identity = self._identify(transport, protocol.seat)
-        down = _AiohttpDownstream(request, self.via, connection, self.allowed_hosts())
-        if down.version not in _SPOKEN:
-            # aiohttp would write the version that was claimed into the status line of our answer.
-            request._cache["version"] = HttpVersion11  # noqa: SLF001 - there is no public way
-        protocol.is_busy = True
-        try:
-            await lead(down, self._parts())
-        finally:
-            protocol.is_busy = False
-        if down.response is None:  # nobody is there to be answered
-            raise ConnectionResetError
-        if self._is_retired:
-            protocol.close()
-        return cast("web.StreamResponse", down.response)
-
-
-class _AiohttpDownstream:
-    __slots__ = (
-        "_is_chunked", "_request", "allowed_hosts", "connection", "has_begun", "headers", "method", "raw_headers",
-        "response", "target", "version", "via",
-    )  # fmt: skip
-
-    def __init__(
-        self, request: web.BaseRequest, via: Via, connection: ConnectionIdentity, allowed_hosts: frozenset[str] | None
-    ) -> None:
-        self._request = request
-        self._is_chunked = request.version >= (1, 1)  # answers whose length is not known
-        self.method: str = request.method
-        self.target: str = request.raw_path
-        self.version: tuple[int, int] = request.version
-        self.raw_headers: Sequence[tuple[bytes, bytes]] = request.raw_headers
-        self.headers: Mapping[str, str] = request.headers
-        self.via = via
-        self.connection = connection
-        self.allowed_hosts = allowed_hosts
-        self.has_begun = False
-        self.response: web.StreamResponse | _Sent | None = None
-
-    def body_pieces(self, *, expects_continue: bool) -> _Pieces:
-        return _Pieces(self._request, expects_continue=expects_continue)
-
-    async def answer(
-        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *, close: bool = False
-    ) -> None:
-        request, transport = self._request, self._request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError
-        stays = request.keep_alive and not close
-        head = _head(request.version, status, list(headers), len(body), stays=stays)
-        sent = head if request.method == "HEAD" or status in _BODILESS else head + body
-        self.has_begun = True
-        self.response = _Sent(stays)
-        request.writer.output_size = len(sent)
-        transport.write(sent)
-        await request.writer.drain()
-
-    async def start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        response = web.StreamResponse(status=status, headers=[*headers, _SERVER])
-        self.has_begun = True
-        self.response = response
-        await response.prepare(self._request)
-
-    async def write(self, chunk: bytes) -> None:
-        # What the response does, without the five calls that it makes of it for every event.
-        request = self._request
-        transport = request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError
-        transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if self._is_chunked else chunk)
-        if request.protocol.writing_paused:
-            await request.writer.drain()
-
-    async def finish(self) -> None:
-        assert self.response is not None
-        await self.response.write_eof()
-
-    def break_off(self, *, at_once: bool = False) -> None:
-        transport = self._request.transport
-        if transport is not None:
-            if at_once:
-                _reset(transport)
-            else:
-                transport.close()  # flushes what was written, and sends no end of the answer
-                asyncio.get_running_loop().call_later(_FLUSH_S, _reset, transport)  # nobody may be reading it
-
-
-def _reset(transport: asyncio.Transport) -> None:
-    """End a connection with all that the kernel still holds for it: megabytes, for as long as nobody reads them."""
-    sock = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError, AttributeError):  # it may be closed, and then it may be gone
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    transport.abort()
-
-
-class _Sent:
-    """Stands for an answer that is out already: aiohttp's server only asks whether the connection stays."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Nothing is left to be done."""
-
-    async def write_eof(self) -> None:
-        """Nothing is left to be done."""
-
-
-def _head(version: tuple[int, int], status: int, headers: list[tuple[str, str]], length: int, *, stays: bool) -> bytes:
-    if status != HTTPStatus.NO_CONTENT:
-        headers.append(("content-length", str(length)))
-    headers += (("date", rfc822_formatted_time()), _SERVER)
-    if stays != (version == (1, 1)):  # else it goes without saying
-        headers.append(("connection", "keep-alive" if stays else "close"))
-    line = f"HTTP/{version[0]}.{version[1]} {status} {_PHRASES.get(status, '')}\r\n"
-    return f"{line}{header_lines(headers)}\r\n".encode()
-
-
-class _Pieces:
-    __slots__ = ("_content", "_request", "_waits_for_continue", "declared_bytes")
-
-    def __init__(self, request: web.BaseRequest, *, expects_continue: bool) -> None:
-        self._request = request
-        self._content: StreamReader = request.content
-        self._waits_for_continue = expects_continue
-        declared = request.headers.get("Content-Length")
-        self.declared_bytes = int(declared) if declared is not None else None  # the parser let only digits through
-
-    async def next(self) -> bytes:
-        if self._waits_for_continue:
-            self._waits_for_continue = False
-            writer = self._request.writer
-            await writer.write(_CONTINUE)
-            writer.output_size = 0  # an interim answer is not the answer
-        try:
-            return await self._content.readany()
-        except RequestPayloadError as error:
-            raise BadRequest("The request body is not framed as HTTP demands.") from error
+        return self.parts().new_id()
