@@ -40,10 +40,13 @@ def _provider(entry: dict[str, Any], provider: Provider) -> dict[str, Any]:
         return entry  # it cannot be used as yet: nothing is known about it that could be spelled out
     ours = {name: part for name, part in entry.items() if name not in _FLAT}
     if provider.authorization is not None:
-        ours["authorization"] = {
-            "type": provider.authorization.kind,
-            "apikey": provider.authorization.key.template,
-        }
+        ours["authorization"] = {"type": provider.authorization.kind}
+        if not provider.authorization.keys:
+            ours["authorization"]["apikey"] = provider.authorization.key.template
+        elif "keys" in entry:
+            ours["keys"] = entry["keys"]
+    if provider.passes_own:
+        ours["auth_mode"] = "passthrough"
     flags = compatibility.FLAGS
     implied = compatibility.IMPLIED_BY_OPENAI_CHAT if "openai_chat" in provider.compatibility else ()
     ours["compatibility"] = {

@@ -16,7 +16,7 @@ from lacuna_ts.config import baseurl, compatibility, google
 from lacuna_ts.config.costs import read_basis
 from lacuna_ts.config.policy_of import glob_problem, limit_problem
 from lacuna_ts.config.presets import with_preset
-from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, Provider, Timeouts
+from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, NamedKey, Provider, Timeouts
 from lacuna_ts.terms import ProviderId
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ RESERVED_NAMES: Final = frozenset(
 # Authorization types that we know and have not built: the provider is disabled instead of called without a credential.
 UNBUILT_TYPES: Final = {
     "iam": "AWS signatures (`iam`) are not built yet",
-    "hec": "authorization `hec` is not built yet",
-    "cf-aig-authorization": "authorization `cf-aig-authorization` is not built yet",
 }
 KINDS: Final[tuple[str, ...]] = get_args(AuthorizationKind)
 
@@ -75,6 +73,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         proxy=_proxy(entry.proxy, (*path, "proxy"), found),
         path_prefix=_path_prefix(entry.path_prefix, (*path, "path_prefix"), found),
         opaque=entry.opaque,
+        passes_own=entry.auth_mode == "passthrough",
         shared_state=entry.shared_state,
         default_model=entry.default_model,
         limits=read_amounts(entry.limits, (*path, "limits"), found),
@@ -135,7 +134,7 @@ def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str
     if entry.tailnet and baseurl.is_outside_tailnet(url):
         found.error(where, "is an address outside the tailnet, and `tailnet: true` says that it is inside")
     has_key = entry.apikey or entry.keys or (entry.authorization is not None and entry.auth_mode != "none")
-    if has_key and baseurl.is_in_clear(url):
+    if (has_key or entry.auth_mode == "passthrough") and baseurl.is_in_clear(url):
         found.warn(where, "the key would cross the network in clear: write https://")
     return url
 
@@ -175,10 +174,8 @@ def _authorization(
     if kind == google.KIND or (key or "").startswith(google.KEYFILE):
         return _google(entry, (key_path, key), path, found)
     if key is None:
-        if kind is not None and provider.vintage == "lacuna":
-            found.error((*path, "authorization"), f"authorization `{kind}` needs a key: write `apikey`")
-        elif (provider.vintage == "aperture" or kind is not None) and not provider.tailnet:
-            found.warn(path, "has no `apikey`: requests go up without a credential")
+        if not provider.passes_own:
+            _tell_keyless(provider, kind, path, found)
         return None
     if not key:
         return None
@@ -186,7 +183,34 @@ def _authorization(
         raise _Unusable("its key is a reference into another key store: write the key itself")
     if _PLACEHOLDER.match(key):
         found.warn(key_path, "the key looks like a placeholder")
-    return Authorization(_kind(kind, provider), found.secret(key_path, key))
+    keys = _named_keys(entry, path, found)
+    return Authorization(_kind(kind, provider), found.secret(key_path, key), keys)
+
+
+def _named_keys(entry: FileProvider, path: Path, found: Findings) -> tuple[NamedKey, ...]:
+    """All keys where there are several, each under a name of its own; () where one is enough."""
+    if len(entry.keys) < 2:
+        return ()
+    names = [key.name or f"keys[{index}]" for index, key in enumerate(entry.keys)]
+    for index, (name, key) in enumerate(zip(names, entry.keys, strict=True)):
+        where = (*path, "keys", index)
+        if not key.value:
+            found.error((*where, "value"), "the key is empty: write it, or take the entry out")
+        elif _PLACEHOLDER.match(key.value) and index:
+            found.warn((*where, "value"), "the key looks like a placeholder")
+        if names.index(name) != index:
+            found.error((*where, "name"), "two keys have this name: the log could not tell them apart")
+    return tuple(
+        NamedKey(name, found.secret((*path, "keys", index, "value"), key.value), key.weight)
+        for index, (name, key) in enumerate(zip(names, entry.keys, strict=True))
+    )
+
+
+def _tell_keyless(provider: Provider, kind: str | None, path: Path, found: Findings) -> None:
+    if kind is not None and provider.vintage == "lacuna":
+        found.error((*path, "authorization"), f"authorization `{kind}` needs a key: write `apikey`")
+    elif (provider.vintage == "aperture" or kind is not None) and not provider.tailnet:
+        found.warn(path, "has no `apikey`: requests go up without a credential")
 
 
 def _google(entry: FileProvider, key: tuple[Path, str | None], path: Path, found: Findings) -> Google | None:
@@ -221,8 +245,8 @@ def _key(entry: FileProvider, path: Path, found: Findings) -> tuple[Path, str | 
     if entry.apikey:
         places.append(((*path, "apikey"), entry.apikey))
     places += [((*path, "keys", index, "value"), key.value) for index, key in enumerate(entry.keys)]
-    if len(entry.keys) > 1:
-        found.warn((*path, "keys"), "several keys are not built yet: only the first is used")
+    if len(entry.keys) > 1 and len(places) > len(entry.keys):
+        found.error((*path, "keys"), "several keys are written, and `apikey` beside them: move it into `keys`")
     if not places:
         return path, None
     where, key = places[0]

@@ -198,9 +198,9 @@ class FileCapability(Section):
 class FileKey(Section):
     """One of a provider's keys."""
 
-    name: str = Field(default="", description="For people.")
+    name: str = Field(default="", description="What the log calls it.")
     value: str = Field(description="The key.")
-    weight: float = Field(default=1, ge=0, description="Its share of the requests.")
+    weight: float = Field(default=1, ge=0, description="Its share of the requests; 0: only when all others rest.")
 
 
 class FileTimeouts(Section):
@@ -240,9 +240,13 @@ class FileProvider(Section):
         default=None, discriminator=_ByForm, description="`{type, apikey}` as Lacuna, or a type as Aperture."
     )
     apikey: str | None = Field(default=None, description="The key, in Aperture's place.")
-    keys: list[FileKey] = Field(default=[], description="Several keys. Only the first is used as yet.")
-    auth_mode: Literal["", "override", "none"] = Field(
-        default="", description="`override` (default): our credential is added. `none`: nothing is."
+    keys: list[FileKey] = Field(
+        default=[], description="Several keys, each for its share of the requests; one that is refused rests."
+    )
+    auth_mode: Literal["", "override", "passthrough", "none"] = Field(
+        default="",
+        description="`override` (default): our credential is added. `none`: nothing is. `passthrough`: the caller's "
+        "own goes up, ours only for those who send none.",
     )
     capability: FileCapability | None = Field(
         default=None, description="What may be asked of this provider, by anybody."

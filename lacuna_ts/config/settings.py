@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lacuna_ts.metering.pricebook import Override
     from lacuna_ts.terms import ProviderId
 
-AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
+AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key", "hec", "cf-aig-authorization"]
 LocalCallers = Literal["deny", "metrics", "node"]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["error", "warn", "info", "debug", "trace"]
@@ -84,11 +84,21 @@ class Lacuna:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedKey:
+    """One of several keys."""
+
+    name: str
+    key: Secret
+    weight: float = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Authorization:
     """The one credential that we add: which header it goes into, and the key."""
 
     kind: AuthorizationKind
     key: Secret
+    keys: tuple[NamedKey, ...] = ()  # where there are several: all of them, `key` is the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +136,7 @@ class Provider:
     vintage: Vintage = "lacuna-ts"
     authorization: Authorization | None = None
     google: Google | None = None  # instead of `authorization`
+    passes_own: bool = False  # the caller's own credential goes up; ours only for those who send none
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # lower-case names; may hold credentials
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     forward_headers: tuple[str, ...] = ()  # globs on lower-case names

@@ -29,6 +29,7 @@ from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
 from lacuna_ts.terms import DialectId, Exchange, Refusal
+from lacuna_ts.upstream.authorizers.key_ring import Turn
 
 if TYPE_CHECKING:
     from lacuna_ts.dialects.base import Asked
@@ -210,6 +211,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         sent=down.headers.items(),
         forwarded=here.dialect.forwarded_headers,
         body=outgoing.body if outgoing.body or down.method not in BODILESS else None,
+        dialect=here.dialect.id,
     )
     exchange.attempts = 1
     ledger = parts.ledger
@@ -224,6 +226,9 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     response = await parts.upstream.send(request)
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
+    authorizer = request.authorizer
+    if isinstance(authorizer, Turn):
+        authorizer.answered(response.status, response.headers)
     meter = live.meter = Meter(
         here.dialect,
         here.match,
@@ -237,7 +242,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     try:
         if ledger is not None:
             await ledger.written(exchange)  # what is answered from here on can no more be lost
-        return await pass_on(response, meter, live, provider.authorizer.key)
+        return await pass_on(response, meter, live, authorizer.key if authorizer is not None else None)
     finally:
         exchange.usage = meter.usage()
         response.release()

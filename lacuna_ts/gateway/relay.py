@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.gateway.answers import KEY_REJECTED, REQUEST_ID
 from lacuna_ts.gateway.running import NEVER, READER_STALLED
-from lacuna_ts.upstream.blanking import blank_key
+from lacuna_ts.upstream.blanking import blank_keys
 from lacuna_ts.upstream.failures import protocol_failure
 from lacuna_ts.upstream.headers import answer_headers
 
@@ -44,9 +44,7 @@ async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, key: Key
     headers = answer_headers(response.headers.items(), is_decoded=meter.decodes)
     headers.append((REQUEST_ID, live.exchange.id))
     if key is not None and response.status >= _ERRORS_FROM:
-        await _send_whole(
-            response.status, headers, blank_key(await response.read(_LONGEST_ERROR_BYTES), key.reveal()), live
-        )
+        await _send_whole(response.status, headers, blank_keys(await response.read(_LONGEST_ERROR_BYTES), key), live)
     elif response.content_length is not None and response.content_length <= WHOLE_BYTES:
         passed = meter.feed(await response.read(WHOLE_BYTES))
         tail = meter.finish()

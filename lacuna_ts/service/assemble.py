@@ -27,6 +27,7 @@ from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
 from lacuna_ts.telemetry.record import Meters
 from lacuna_ts.terms import printable
+from lacuna_ts.upstream.authorizers.key_ring import KeyRing, RingKey
 from lacuna_ts.upstream.provider import Patience, UpstreamProvider, authorizer_for
 from lacuna_ts.upstream.send import AiohttpUpstream
 from lacuna_ts.upstream.session import open_session
@@ -35,13 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from lacuna_ts.config.settings import Provider, Settings
+    from lacuna_ts.config.settings import Authorization, Provider, Settings
     from lacuna_ts.limits.keeper import Notice
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
     from lacuna_ts.telemetry.logging import Log
     from lacuna_ts.telemetry.record import WhoIsResult
     from lacuna_ts.terms import Caller
+    from lacuna_ts.upstream.authorizers.base import Authorizer
     from lacuna_ts.upstream.wire import Upstream
 
 _log = logging.getLogger(__name__)
@@ -141,14 +143,24 @@ def _left(expiry: float | None) -> float | None:
     return None if expiry is None else expiry - time.time()
 
 
+def key_authorizer(provider: str, authorization: Authorization | None) -> Authorizer:
+    """What puts the key of `provider` on, or each of several in its turn."""
+    if authorization is None:
+        return authorizer_for(None, None)
+    if not authorization.keys:
+        return authorizer_for(authorization.kind, authorization.key)
+    ring = [RingKey(one.name, one.weight, authorizer_for(authorization.kind, one.key)) for one in authorization.keys]
+    return KeyRing(provider, ring, time.monotonic)
+
+
 def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvider:
     """The provider as it is sent to; `upstream` is what fetches tokens where it needs some."""
     authorization, timeouts = provider.authorization, provider.timeouts
     tokens = google_oauth(provider.google, upstream) if provider.google is not None else None
     return UpstreamProvider(
         base_url=provider.baseurl,
-        authorizer=tokens
-        or (authorizer_for(authorization.kind, authorization.key) if authorization else authorizer_for(None, None)),
+        authorizer=tokens or key_authorizer(provider.id, authorization),
+        passes_own=provider.passes_own,
         lasting=tokens,
         place=vertex_place(provider),
         headers=tuple(provider.headers.items()),

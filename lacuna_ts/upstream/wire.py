@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDict, MultiMapping
 
     from lacuna_ts.terms import RefusalCode
+    from lacuna_ts.upstream.authorizers.base import Authorizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class OutgoingRequest:
     total_s: float | None = None  # from sending until the last piece
     proxy: str | None = None  # URL of an HTTP proxy to go through
     only_tailnet: bool = False  # dial no address outside the tailnet; what a proxy dials is the proxy's business
+    authorizer: Authorizer | None = field(default=None, repr=False)  # what put on the one credential
 
 
 class UpstreamFailure(UpstreamError):

@@ -38,9 +38,9 @@ def test_restricting_fields_of_a_provider_stop_the_start(field: str) -> None:
 
 
 def test_fields_that_change_what_goes_up() -> None:
-    """A field without which other requests would be sent is refused."""
+    """A field without which other requests would be sent is refused when its value is not understood."""
     with pytest.raises(ConfigError):
-        load_text(FILE % ("", ', "auth_mode": "passthrough"'))
+        load_text(FILE % ("", ', "auth_mode": "borrowed"'))
 
 
 @pytest.mark.parametrize(
