@@ -30,7 +30,7 @@ PROVIDER_RESTRICTING: Final = {
     "system_prompt": "system prompts are not built yet: starting without this one",
 }
 PROVIDER_OBSERVING: Final = (
-    "fallback", "discover", "upstream",
+    "fallback", "upstream",
 )  # fmt: skip
 GRANT_RESTRICTING: Final = ("quotas", "send_hooks")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import msgspec
 
 from lacuna_ts.config import baseurl, compatibility, google
-from lacuna_ts.config.costs import read_basis
+from lacuna_ts.config.costs import read_basis, span_s
 from lacuna_ts.config.policy_of import glob_problem, limit_problem
 from lacuna_ts.config.presets import with_preset
 from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, NamedKey, Provider, Timeouts
@@ -75,6 +75,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         opaque=entry.opaque,
         passes_own=entry.auth_mode == "passthrough",
         shared_state=entry.shared_state,
+        discover_s=_discover_s(entry.discover, (*path, "discover"), found),
         default_model=entry.default_model,
         limits=read_amounts(entry.limits, (*path, "limits"), found),
     )
@@ -143,6 +144,13 @@ def _proxy(text: str | None, where: Path, found: Findings) -> str | None:
     if text is not None and not baseurl.is_plain(text, ("http",)):
         found.error(where, "must be a URL that begins with http://, without user information")
     return text
+
+
+def _discover_s(text: str, where: Path, found: Findings) -> float:
+    every = span_s(text)
+    if text and not every:
+        found.error(where, 'must be a number and a unit, s, m, h or d: `"10m"`')
+    return every or 0
 
 
 def _path_prefix(text: str | None, where: Path, found: Findings) -> str | None:

@@ -274,6 +274,11 @@ class FileProvider(Section):
         description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",
     )
     default_model: str | None = Field(default=None, description="The model of requests that name none.")
+    discover: str = Field(
+        default="",
+        description='How often to ask it for its models, `"10m"`: they are listed, and it is asked for them before '
+        "others of its `preference` that the file does not say to have them.",
+    )
     limits: list[FileAmounts] = Field(default=[], description="Ceilings for everybody who is sent there.")
     tailnet: bool = Field(
         default=False,

@@ -146,6 +146,7 @@ class Provider:
     models: tuple[tuple[str, str | None], ...] = ()  # (glob, rewrite), sorted by glob; empty allows every model
     user_agents: tuple[str, ...] = ()  # globs on client ids; empty allows every client
     listed: tuple[str, ...] = ()  # models named one by one
+    discover_s: float = 0  # how often to ask it for its models; 0 is never
     preference: float = 0
     timeouts: Timeouts = field(default_factory=Timeouts)
     disabled: bool = False

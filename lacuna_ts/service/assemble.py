@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -19,6 +19,7 @@ from lacuna_ts.ledger.ledger import Ledger
 from lacuna_ts.ledger.sqlite_store import SqliteStore
 from lacuna_ts.limits.keeper import Keeper
 from lacuna_ts.metering.pricebook import PriceBook
+from lacuna_ts.service.discovery import Discovery
 from lacuna_ts.service.google import google_oauth, vertex_place
 from lacuna_ts.service.pricedata import DataSource
 from lacuna_ts.tailnet.addresses import is_tailnet
@@ -67,6 +68,7 @@ class Lasting:
     crowd: Crowd
     data: DataSource
     ledger: Ledger | None
+    discovery: Discovery
 
 
 def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: Path | None = None) -> Lasting:
@@ -109,6 +111,7 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
         ),
         data=DataSource(),
         ledger=ledger,
+        discovery=Discovery(),
     )
 
 
@@ -122,6 +125,13 @@ def known_models(table: ProviderTable) -> set[str]:
     names = {name for rule in table.rules.values() for name in rule.listed}
     names |= {one.pattern.text for rule in table.rules.values() for one in rule.models if one.pattern.is_exact}
     return names | set(table.aliases)
+
+
+def with_discovered(parts: Parts, lasting: Lasting) -> Parts:
+    """`parts` with the models that providers list now."""
+    table = provider_table(parts.settings, lasting.discovery.names())
+    lasting.meters.learn_models(known_models(table))
+    return replace(parts, table=table)
 
 
 def _observer(meters: Meters) -> Callable[[str, float], None]:
@@ -187,7 +197,8 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         {key: one.pricing for key, one in settings.providers.items()}, settings.prices, data=lasting.data, now=time.time
     )
     lasting.keeper.price_with(prices.cost)
-    table = provider_table(settings)
+    lasting.discovery.follow(settings)
+    table = provider_table(settings, lasting.discovery.names())
     if lasting.ledger is not None:
         lasting.ledger.retention_s = settings.ledger.retention_s
     lasting.meters.configure(

@@ -67,7 +67,7 @@ def test_empty_restrictions_restrict_nothing() -> None:
     assert load_text(FILE % ('"limits": [], "quotas": {},', ', "limits": []')) == []
 
 
-@pytest.mark.parametrize("name", ["discover", "fallback"])
+@pytest.mark.parametrize("name", ["fallback", "upstream"])
 def test_observing_fields_of_a_provider(name: str) -> None:
     """The same fields inside a provider load with a warning."""
     assert load_text(FILE % ("", f', "{name}": "10m"')) == [f"providers.p.{name}"]
