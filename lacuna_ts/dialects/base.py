@@ -16,12 +16,17 @@ if TYPE_CHECKING:
     import msgspec
 
     from lacuna_ts.framing.frames import Frame, Framing
+    from lacuna_ts.framing.multipart import Form
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
-# "describe" asks a provider about a model. "stored" asks for something that lies at the provider, by its id: no body,
-# no model, nothing to count. "opaque" is whatever it is: passed on unread.
-Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "describe", "stored", "opaque"]
-METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
+# "classify" judges or ranks what is sent. "describe" asks a provider about a model. "stored" asks for something that
+# lies at the provider, by its id: no body, no model, nothing to count. "opaque" is whatever it is: passed on unread.
+Operation = Literal[
+    "generate", "embed", "classify", "count_tokens", "list_models", "get_model", "describe", "stored", "opaque"
+]  # fmt: skip
+METERED: Final[frozenset[Operation]] = frozenset(
+    {"generate", "embed", "classify"}
+)  # those whose answers tell what was used
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class PathMatch:
     # path names the model, `{}` stands in its place: the name that goes up is encoded anew (`paths.path_for`).
     path: str
     model: str | None = None  # where the path names it, percent-decoded once
+    takes_forms: bool = False  # whether the body may be a form instead of JSON
+    boundary: bytes = b""  # of that form, as the `Content-Type` names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,7 @@ class Asked:
     fields: Mapping[str, msgspec.Raw] | None = None
     points_at: str = ""  # the field that names something lying at the provider (a file, an earlier answer), "" for none
     opaque: bytes = b""  # the body, where nobody reads it
+    form: Form | None = None  # the body, where it is a form; `fields` then holds its short texts
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.table import BY_ID, dialect_for_errors
 from lacuna_ts.errors import LacunaError, UpstreamError
+from lacuna_ts.framing.multipart import boundary_of
 from lacuna_ts.gateway import gate, own_pages
 from lacuna_ts.gateway.admission import LIMITED, admit, settle
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
@@ -147,8 +149,15 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         asked = here.dialect.read_request(here.match, b"")
         return await _judge(live, here, knock, asked, parts=parts, rights=rights)
     is_opaque = here.match.operation == "opaque"
-    if not (is_opaque or knock.headers.get(b"content-type", b"").lower().startswith(b"application/json")):
-        return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
+    kind = knock.headers.get(b"content-type", b"")
+    if not (is_opaque or kind.lower().startswith(b"application/json")):
+        boundary = boundary_of(kind) if here.match.takes_forms else None
+        if boundary is None:
+            also = ", or as a form with one boundary" if here.match.takes_forms else ""
+            return Refusal(
+                "unsupported_media_type", f"Send the body as JSON, with `Content-Type: application/json`{also}."
+            )
+        here = replace(here, match=replace(here.match, boundary=boundary))
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
         knock.text(b"content-encoding").strip().lower(),

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lacuna_ts.standin import provider_answers as answers
-from lacuna_ts.standin import provider_google
+from lacuna_ts.standin import provider_google, provider_media
 from lacuna_ts.standin import provider_responses as responses
 from lacuna_ts.standin.provider_script import ECHOES_KEY, Script, SeenRequest, rate_limited, redirect
 
@@ -258,6 +258,8 @@ class StandInProvider:
         """Status, content type, and a whole body or the frames of a stream."""
         status, content_type, said = script.status, "application/json", self._spoken(seen, script)
         other = provider_google.say(seen, script, self.models, len(self.requests)) if said is None else None
+        if said is None and other is None:
+            other = provider_media.say(seen, script)
         if other is not None:
             content_type, said = other
         if script.body is not None:

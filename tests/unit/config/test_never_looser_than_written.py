@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from lacuna_ts.config.load import load
@@ -75,11 +77,14 @@ def test_observing_fields_of_a_provider(name: str) -> None:
 
 def test_unbuilt_dialects_are_warned_about() -> None:
     """A dialect that is not spoken yet has no effect and is named."""
-    text = FILE % ("", ', "compatibility": {"openai_chat": true, "openai_images": true, "bedrock_converse": false}')
+    flags = {"openai_chat": True, "experimental_gemini_cli_vertex_compat": True, "openai_images": False}
+    text = FILE % ("", f', "compatibility": {json.dumps(flags)}')
     loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
-    assert [problem.message for problem in loaded.problems] == ["not built yet and without effect: openai_images"]
+    assert [problem.message for problem in loaded.problems] == [
+        "not built yet and without effect: experimental_gemini_cli_vertex_compat"
+    ]
     assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [
-        ["openai_chat", "openai_completions", "openai_embeddings"]
+        ["openai_audio", "openai_chat", "openai_completions", "openai_embeddings", "openai_moderations"]
     ]
 
 

@@ -125,6 +125,10 @@ def test_the_changelog_has_what_there_is() -> None:
         "google_generate_content": "Vertex AI",
         "google_raw_predict": "raw predictions",
         "ollama_chat": "Ollama's own API",
+        "openai_images": "pictures",
+        "openai_audio": "sound",
+        "openai_moderations": "moderations",
+        "rerank": "rankings",
     }
     assert all(spoken[dialect.id] in text for dialect in ALL_DIALECTS)
     assert "exit 78" in text
