@@ -45,6 +45,9 @@ def _provider(entry: dict[str, Any], provider: Provider) -> dict[str, Any]:
             ours["authorization"]["apikey"] = provider.authorization.key.template
         elif "keys" in entry:
             ours["keys"] = entry["keys"]
+    elif provider.signed is not None:
+        written = entry["authorization"]
+        ours["authorization"] = {"type": written} if isinstance(written, str) else written
     if provider.passes_own:
         ours["auth_mode"] = "passthrough"
     flags = compatibility.FLAGS

@@ -124,6 +124,7 @@ def _rule(provider: Provider, found: tuple[str, ...] | None) -> ProviderRule:
         labels=provider.labels,
         preference=provider.preference,
         opaque=provider.opaque,
+        default_model=provider.default_model or "",
         shared_state=provider.shared_state,
         disabled=provider.disabled,
         limits=tuple(

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from lacuna_ts.config import compatibility, notbuilt
 from lacuna_ts.config.presets import PRESETS
-from lacuna_ts.config.providers import KINDS, RESERVED_NAMES, UNBUILT_TYPES
+from lacuna_ts.config.providers import KINDS, RESERVED_NAMES
 from lacuna_ts.config.schema import File
 
 if TYPE_CHECKING:
@@ -161,11 +161,9 @@ def _lists() -> str:
         ("`compatibility`", _names(sorted(compatibility.BUILT))),
         ("`compatibility` without effect as yet", _names(missing)),
         ("authorization types", _names((*KINDS, "none"))),
-        ("authorization types that disable the provider as yet", _names(UNBUILT_TYPES)),
     )
     not_built = (
         (_names(notbuilt.RESTRICTING), "stops the start: a looser policy would hold without it"),
-        (f"in providers {_names(notbuilt.PROVIDER_RESTRICTING)}", "the same"),
         (f"in grants {_names(notbuilt.GRANT_RESTRICTING)}", "the same"),
         ("hooks with `fail_policy` `fail_closed`", "the same"),
         (f"{_names(notbuilt.OBSERVING[:-1])} `hooks`", "loads with a warning"),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag
 
+from lacuna_ts.config.provider_schema import FileCapability, FileKey, FileTimeouts
 from lacuna_ts.config.settings import (
     AuthorizationKind,
     Listen,
@@ -158,8 +159,8 @@ class FileAuthorization(Section):
     """The credential that is added to each request."""
 
     type: str = Field(
-        description="`bearer`, `x-api-key`, `x-goog-api-key`, `api-key`, `google` (tokens for Vertex AI), `none`; "
-        "`iam` loads and disables the provider."
+        description="`bearer`, `x-api-key`, `x-goog-api-key`, `api-key`, `google` (tokens for Vertex AI), `iam` "
+        "(signed for AWS), `entra` (a token of Microsoft Entra for Azure), `none`."
     )
     apikey: str | None = Field(
         default=None, description="The key; best as `${credential:NAME}`, `${file:PATH}` or `${VAR}`."
@@ -177,48 +178,27 @@ class FileAuthorization(Section):
     location: str | None = Field(
         default=None, description="With `google`: where a path names no location. Else from the base URL."
     )
-
-
-class FileModelRule(Section):
-    """What holds for the models that a glob matches."""
-
-    rewrite: str | None = Field(default=None, min_length=1, description="The model name that goes upstream instead.")
-
-
-class FileCapability(Section):
-    """What may be asked of a provider, by anybody."""
-
-    models: dict[str, FileModelRule] = Field(
-        default={},
-        description="Glob on model names to `{rewrite?}`. Empty allows every model. The most specific glob counts.",
+    region: str | None = Field(
+        default=None, description="With `iam`: the region to sign for. Else from the base URL, else AWS's own settings."
     )
-    user_agents: list[str] = Field(default=[], description="Globs on client names. Empty allows every client.")
-
-
-class FileKey(Section):
-    """One of a provider's keys."""
-
-    name: str = Field(default="", description="What the log calls it.")
-    value: str = Field(description="The key.")
-    weight: float = Field(default=1, ge=0, description="Its share of the requests; 0: only when all others rest.")
-
-
-class FileTimeouts(Section):
-    """Deadlines in seconds."""
-
-    connect_s: float | None = Field(default=None, gt=0, description="Until the connection to the provider stands (5).")
-    first_byte_s: float | None = Field(
-        default=None, gt=0, description="From there to the first byte of the answer (120)."
+    service: str | None = Field(
+        default=None, description="With `iam`: the service to sign for. Else from the base URL and the dialects."
     )
-    idle_s: float | None = Field(default=None, gt=0, description="Between two bytes of an answer (300).")
-    total_s: float | None = Field(default=None, ge=0, description="For the whole answer (0: none).")
-    body_idle_s: float | None = Field(default=None, gt=0, description="Between two bytes of a caller's body (30).")
-    write_stall_s: float | None = Field(
-        default=None, gt=0, description="That a caller may leave an answer unread (60)."
+    profile: str | None = Field(default=None, description="With `iam`: the profile in AWS's shared files.")
+    role_arn: str | None = Field(default=None, description="With `iam`: a role to assume.")
+    external_id: str | None = Field(default=None, description="With `iam` and `role_arn`: the role's external id.")
+    instance_metadata: bool = Field(
+        default=False, description="With `iam`: whether to ask the instance's metadata service for credentials."
     )
-    drain_s: float | None = Field(
-        default=None, gt=0, description="That running answers get to end when we are stopped (600)."
+    tenant_id: str | None = Field(default=None, description="With `entra`: the tenant.")
+    client_id: str | None = Field(default=None, description="With `entra`: the application.")
+    client_secret: str | None = Field(
+        default=None, description="With `entra`: its secret; best as `${credential:NAME}` or `${file:PATH}`."
     )
+    scope: str | None = Field(
+        default=None, description="With `entra`: what the token is for (Azure's cognitive services)."
+    )
+    token_url: str | None = Field(default=None, description="With `entra`: another token endpoint than Microsoft's.")
 
 
 class FileProvider(Section):
@@ -273,7 +253,16 @@ class FileProvider(Section):
         default=False,
         description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",
     )
-    default_model: str | None = Field(default=None, description="The model of requests that name none.")
+    default_model: str | None = Field(
+        default=None, min_length=1, max_length=256, description="The model of requests that name none."
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100_000,
+        description="Instructions that stand before all that a caller sends, in every request that generates. What has "
+        "no place for them is refused.",
+    )
     discover: str = Field(
         default="",
         description='How often to ask it for its models, `"10m"`: they are listed, and it is asked for them before '

@@ -93,8 +93,30 @@ class NamedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Aws:
+    """Whose credentials sign requests to AWS; None leaves it to AWS's own settings."""
+
+    service: str
+    region: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+    instance_metadata: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entra:
+    """An application whose tokens of Microsoft Entra are sent to Azure."""
+
+    token_url: str
+    client_id: str
+    client_secret: Secret
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
 class Authorization:
-    """The one credential that we add: which header it goes into, and the key."""
+    """The one credential that we add: which header a key goes into, or how to come by something better than a key."""
 
     kind: AuthorizationKind
     key: Secret
@@ -110,6 +132,18 @@ class Google:
     metadata: str | None = None  # where the metadata service is, as http://HOST[:PORT]
     project: str | None = None
     location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What stands in for a key: `iam` or `entra`."""
+
+    identity: Aws | Entra
+
+    @property
+    def kind(self) -> Literal["iam", "entra"]:
+        """The type as it is written."""
+        return "iam" if isinstance(self.identity, Aws) else "entra"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +171,7 @@ class Provider:
     authorization: Authorization | None = None
     google: Google | None = None  # instead of `authorization`
     passes_own: bool = False  # the caller's own credential goes up; ours only for those who send none
+    signed: Signed | None = None  # instead of `authorization`
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # lower-case names; may hold credentials
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     forward_headers: tuple[str, ...] = ()  # globs on lower-case names
@@ -157,6 +192,7 @@ class Provider:
     opaque: bool = False
     shared_state: bool = False
     default_model: str | None = None
+    system_prompt: str | None = None  # before whatever else instructs its models
     limits: tuple[bytes, ...] = ()  # limit objects as JSON
     pricing: Basis = field(default_factory=Basis)
 

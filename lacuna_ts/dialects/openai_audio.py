@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from lacuna_ts.dialects.openai_media import MediaWords, media_paths, uncapped
+import msgspec
+
+from lacuna_ts.dialects.openai_media import MediaWords, media_paths, uncapped, uninstructed
 from lacuna_ts.terms import DialectId
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ class OpenAIAudio(MediaWords):
         asked = super().read_request(match, body)
         voice = (asked.fields or {}).get("voice")
         is_kept = voice is not None and bytes(voice).startswith(b"{")
-        return replace(asked, points_at="voice") if is_kept and not asked.points_at else asked
+        return msgspec.structs.replace(asked, points_at="voice") if is_kept and not asked.points_at else asked
 
     def capped(self, asked: Asked, max_output: int) -> Asked:  # noqa: ARG002 - there is no way to say it
         """Not to be had: raises BadRequest."""
         return uncapped(asked)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - there is no place for it
+        """Not to be had: raises BadRequest."""
+        return uninstructed(asked)

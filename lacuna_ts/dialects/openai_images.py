@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lacuna_ts.dialects.openai_media import MediaWords, media_paths, uncapped
+from lacuna_ts.dialects.openai_media import MediaWords, media_paths, uncapped, uninstructed
 from lacuna_ts.terms import DialectId
 
 if TYPE_CHECKING:
-    from lacuna_ts.dialects.base import Asked
+    from lacuna_ts.dialects.base import Asked, PathMatch
 
 _FORMS: Final = ("/images/edits", "/images/variations")
 
@@ -30,3 +30,7 @@ class OpenAIImages(MediaWords):
     def capped(self, asked: Asked, max_output: int) -> Asked:  # noqa: ARG002 - there is no way to say it
         """Not to be had: raises BadRequest."""
         return uncapped(asked)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - there is no place for it
+        """Not to be had: raises BadRequest."""
+        return uninstructed(asked)

@@ -98,6 +98,12 @@ def uncapped(asked: Asked) -> Asked:
     raise BadRequest("A limit on the tokens of one answer holds for you, and this API has no way to keep to one.")
 
 
+def uninstructed(asked: Asked) -> Asked:
+    """Refuse to go where the provider's own instructions would have no place."""
+    del asked
+    raise BadRequest("The provider has instructions for its models, and this API has no place for them.")
+
+
 def _read_form(form: Form) -> Asked:
     texts: dict[str, str] = {}
     for part in form.parts:
@@ -120,13 +126,11 @@ def _read_form(form: Form) -> Asked:
                     raise BadRequest(f"The part `{plain}` is not UTF-8 text.") from None
         elif is_judged:
             raise BadRequest(f"The part `{plain}` is too long.")
-    if "model" not in texts:
-        raise BadRequest("The part `model` is missing: name the model to use.")
     stream = _SWITCHES.get(texts.get("stream", "").lower())
     if stream is None:
         raise BadRequest("The part `stream` must be true or false.")
     return Asked(
-        check_model(texts["model"]),
+        check_model(texts["model"]) if "model" in texts else "",
         is_streaming=stream,
         fields={name: msgspec.Raw(msgspec.json.encode(text)) for name, text in texts.items()},
         points_at=next((name for name in texts if name in STATE_FIELDS and texts[name]), ""),

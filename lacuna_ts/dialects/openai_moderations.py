@@ -8,7 +8,7 @@ from lacuna_ts.dialects.openai_media import MediaWords, media_paths
 from lacuna_ts.terms import DialectId
 
 if TYPE_CHECKING:
-    from lacuna_ts.dialects.base import Asked
+    from lacuna_ts.dialects.base import Asked, PathMatch
 
 
 class OpenAIModerations(MediaWords):
@@ -22,4 +22,8 @@ class OpenAIModerations(MediaWords):
 
     def capped(self, asked: Asked, max_output: int) -> Asked:  # noqa: ARG002 - nothing to lower
         """As it is: nothing comes out that would be counted."""
+        return asked
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - nothing is instructed
+        """As it is: nothing is generated."""
         return asked

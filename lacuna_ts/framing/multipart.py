@@ -79,14 +79,19 @@ def read_form(body: bytes, boundary: bytes) -> Form:
 
 
 def write_form(form: Form, changes: Mapping[str, bytes]) -> bytes:
-    """The form again: the parts in `changes` with new values, all others byte for byte. Raises BadRequest."""
+    """The form again: the parts in `changes` with new values, all others byte for byte. Raises BadRequest.
+
+    What stands in `changes` and is no part yet is put behind the others.
+    """
     mark = b"--" + form.boundary
+    if any(mark in value for value in changes.values()):
+        raise BadRequest("The boundary of the form stands inside the value that replaces a part.")
     pieces: list[bytes | memoryview] = []
     for part in form.parts:
-        value = changes.get(part.name, part.value)
-        if value is not part.value and mark in bytes(value):
-            raise BadRequest("The boundary of the form stands inside the value that replaces a part.")
-        pieces += (mark, b"\r\n", part.head, b"\r\n\r\n", value, b"\r\n")
+        pieces += (mark, b"\r\n", part.head, b"\r\n\r\n", changes.get(part.name, part.value), b"\r\n")
+    for name in changes.keys() - {part.name for part in form.parts}:
+        head = b'Content-Disposition: form-data; name="%b"' % name.encode()
+        pieces += (mark, b"\r\n", head, b"\r\n\r\n", changes[name], b"\r\n")
     pieces += (mark, b"--\r\n")
     return b"".join(pieces)
 

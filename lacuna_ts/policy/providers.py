@@ -37,6 +37,7 @@ class ProviderRule:
     opaque: bool = False
     disabled: bool = False
     shared_state: bool = False  # whether what lies there (files, earlier answers) may be reached by all who may use it
+    default_model: str = ""  # of requests that name none
     limits: tuple[ScopedLimit, ...] = ()  # ceilings for everybody who goes there
     known: frozenset[str] = field(init=False, repr=False)  # the same as `names`
     named: Globs = field(init=False, repr=False)  # the patterns of `models`

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from lacuna_ts.errors import LacunaError, UpstreamError
 from lacuna_ts.terms import printable
@@ -134,7 +136,7 @@ async def _ask(way: Way, provider: UpstreamProvider, upstream: Upstream) -> Inve
     request = provider.request(
         "GET", way.path, query=way.query, sent=way.headers, forwarded=forwarded, body=None, dialect=""
     )
-    response = await upstream.send(replace(request, first_byte_s=_PATIENCE_S, idle_s=_PATIENCE_S))
+    response = await upstream.send(msgspec.structs.replace(request, first_byte_s=_PATIENCE_S, idle_s=_PATIENCE_S))
     try:
         if isinstance(request.authorizer, Turn):
             request.authorizer.answered(response.status, response.headers)

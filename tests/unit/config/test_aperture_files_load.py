@@ -44,7 +44,7 @@ CHAT = {
         ({}, CHAT),
         ({"openai_responses": True}, {"openai_responses"}),
         ({"gemini_generate_content": True}, {"gemini_generate_content"}),
-        ({"bedrock_converse": True}, set()),
+        ({"bedrock_converse": True}, {"bedrock_converse"}),
         ({"anthropic_messages": True}, {"anthropic_messages"}),
         ({"anthropic_messages": False}, CHAT),
         ({"anthropic_messages": True, "openai_chat": True}, {"anthropic_messages"} | CHAT),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 
 from lacuna_ts.dialects.table import OPENAI_AUDIO, OPENAI_IMAGES
@@ -24,7 +23,7 @@ def ask(*parts: tuple[str, bytes], path="/v1/audio/transcriptions", model=None):
     dialect = OPENAI_IMAGES if "images" in path else OPENAI_AUDIO
     match = dialect.claims("POST", path)
     assert match.takes_forms
-    match = replace(match, boundary=B)
+    match = msgspec.structs.replace(match, boundary=B)
     asked = dialect.read_request(match, form(*parts))
     return asked, dialect.outgoing(match, asked, model=model or asked.model)
 
@@ -51,7 +50,7 @@ def test_a_rewrite_replaces_one_part():
 @pytest.mark.parametrize(
     "parts",
     [
-        [FILE], [("model", b"a"), ("model", b"b")], [("model", b"a"), ("model", b"a")],
+        [("model", b"a"), ("model", b"b")], [("model", b"a"), ("model", b"a")],
         [("model", b"a"), ("Model", b"b")],
         [("model", b"a"), ("MODEL", b"b")], [("model", b"a"), ("model[]", b"b")], [("model[]", b"b")],
         [("model", b"a"), ("model[0]", b"b")], [("model", b"a"), ("mod\u0435l\u200b", b"b"), ("mode\u200bl", b"c")],
@@ -68,6 +67,13 @@ def test_doubled_and_disguised_parts_are_refused(parts):
     """Whatever could make another reader see another model or another destination is a bad request."""
     with pytest.raises(BadRequest):
         ask(*parts)
+
+
+def test_a_form_without_a_model_gets_one():
+    """Where the provider has a default model, it is put behind the other parts."""
+    asked, sent = ask(FILE, ("prompt", b"x"), model="whisper-1")
+    assert asked.model == ""
+    assert sent.body == form(FILE, ("prompt", b"x"), ("model", b"whisper-1"))
 
 
 @pytest.mark.parametrize("name", ["container", "file_ids", "previous_response_id"])

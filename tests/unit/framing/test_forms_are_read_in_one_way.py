@@ -41,6 +41,8 @@ def test_parts_are_views_of_what_was_sent():
     assert write_form(read, {}) == GOOD
     assert write_form(read, {"model": b"whisper-1"}) == GOOD
     assert write_form(read, {"model": b"other"}) == GOOD.replace(b"whisper-1", b"other")
+    added = write_form(read, {"size": b"1"})
+    assert added == form(GOOD[: -len(B) - 6], part("size", b"1"))
     assert read_form(GOOD[:-2], B).parts[0].name == "model"
 
 

@@ -129,6 +129,9 @@ def test_the_changelog_has_what_there_is() -> None:
         "openai_audio": "sound",
         "openai_moderations": "moderations",
         "rerank": "rankings",
+        "bedrock_model_invoke": "InvokeModel",
+        "bedrock_converse": "Converse",
+        "azure_openai": "Azure OpenAI",
     }
     assert all(spoken[dialect.id] in text for dialect in ALL_DIALECTS)
     assert "exit 78" in text
