@@ -256,6 +256,7 @@ class LedgerSettings:
 
     path: str | None = None  # None: in the state directory
     retention_s: float = 0  # 0 is for ever
+    database: str = field(default="", repr=False)  # the address of a PostgreSQL database, perhaps with its password
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,6 @@ class OpenAIAudio(MediaWords):
         """Not to be had: raises BadRequest."""
         return uncapped(asked)
 
-    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - there is no place for it
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - it has no place
         """Not to be had: raises BadRequest."""
-        return uninstructed(asked)
+        return uninstructed(asked) if match.operation == "generate" else asked
