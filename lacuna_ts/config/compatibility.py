@@ -23,13 +23,17 @@ BUILT: Final = frozenset(
     }
 )  # fmt: skip
 
+# Flags that name no dialect, and ask for what is done anyway: short paths to Vertex AI's models are completed with the
+# project and location of the provider (`upstream.vertex`).
+ALWAYS_SO: Final = ("experimental_gemini_cli_vertex_compat",)
+
 LACUNA_FLAGS: Final = (
     "openai_chat", "openai_responses", "anthropic_messages", "gemini_generate_content", "bedrock_model_invoke",
     "google_generate_content", "google_raw_predict",
 )  # fmt: skip
 FLAGS: Final = (
     *LACUNA_FLAGS,
-    "bedrock_converse", "azure_openai", "experimental_gemini_cli_vertex_compat", "ollama_chat", "openai_completions",
+    "bedrock_converse", "azure_openai", *ALWAYS_SO, "ollama_chat", "openai_completions",
     "openai_embeddings", "openai_images", "openai_audio", "openai_moderations", "rerank",
 )  # fmt: skip
 # What a server of OpenAI's chat API also offers, as a rule: true with it unless set false.

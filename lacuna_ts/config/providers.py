@@ -315,10 +315,6 @@ def _with_dialects(provider: Provider, entry: FileProvider, path: Path, found: F
         if flag not in compatibility.FLAGS:
             found.error((*where, flag), unknown(flag, compatibility.FLAGS))
     flags = compatibility.effective(entry.compatibility, provider.vintage)
-    unbuilt = sorted(name for name, holds in entry.compatibility.items() if holds and name not in compatibility.BUILT)
-    unbuilt = [name for name in unbuilt if name in compatibility.FLAGS]
-    if unbuilt:
-        found.warn(where, f"not built yet and without effect: {', '.join(unbuilt)}")
     return replace(provider, dialects=flags & compatibility.BUILT, compatibility=flags)
 
 

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from lacuna_ts.framing.frames import Frame, Framing
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
-# "classify" judges or ranks what is sent. "describe" asks a provider about a model. "stored" asks for something that
-# lies at the provider, by its id: no body, no model, nothing to count. "opaque" is whatever it is: passed on unread.
+# "classify" judges or ranks what is sent. "tell_version" asks which version of the API is spoken. "describe" asks a
+# provider about a model. "stored" asks for something that lies at the provider, by its id: no body, no model, and
+# nothing to count. "opaque" is whatever it is: passed on unread.
 Operation = Literal[
-    "generate", "embed", "classify", "count_tokens", "list_models", "get_model", "describe", "stored", "opaque"
+    "generate", "embed", "classify", "count_tokens", "list_models", "get_model", "tell_version", "describe", "stored",
+    "opaque",
 ]  # fmt: skip
 METERED: Final[frozenset[Operation]] = frozenset(
     {"generate", "embed", "classify"}

@@ -50,6 +50,7 @@ UNTYPED: Final = frozenset({"bedrock_model_invoke"})
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 FIRST_ERROR: Final = 400
+LISTINGS: Final = frozenset({"list_models", "get_model", "tell_version"})  # what the gateway itself answers
 NAMING: Final = METERED | {"count_tokens", "describe"}  # what asks for a model, and names it
 JSON_ONLY: Final = Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
 FORMS_TOO: Final = Refusal(
@@ -151,7 +152,7 @@ async def _converse(live: Live) -> Refusal | None:
         here = azure_or_openai(here, down.method, path, knock, rights=rights, table=parts.table)
     exchange.client = parts.clients.classify(knock.text(b"user-agent") if b"user-agent" in knock.headers else None)
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
-    if here.match.operation in {"list_models", "get_model"}:
+    if here.match.operation in LISTINGS:
         live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await answer_listing(live, here, rights, is_googles=b"x-goog-api-client" in knock.headers)
     return await _ask(live, here, knock, rights)

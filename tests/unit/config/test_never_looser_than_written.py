@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lacuna_ts.config.compatibility import ALWAYS_SO, BUILT, FLAGS
 from lacuna_ts.config.load import load
 from lacuna_ts.errors import ConfigError
 
@@ -68,17 +69,14 @@ def test_observing_fields_of_a_provider(name: str) -> None:
     assert load_text(FILE % ("", f', "{name}": "10m"')) == [f"providers.p.{name}"]
 
 
-def test_unbuilt_dialects_are_warned_about() -> None:
-    """A dialect that is not spoken yet has no effect and is named."""
-    flags = {"openai_chat": True, "experimental_gemini_cli_vertex_compat": True, "openai_images": False}
+def test_every_flag_is_built() -> None:
+    """Each flag is a dialect, or holds without being set: none is without effect."""
+    assert set(FLAGS) == BUILT | set(ALWAYS_SO)
+    flags = dict.fromkeys(FLAGS, True) | {"openai_images": False}
     text = FILE % ("", f', "compatibility": {json.dumps(flags)}')
     loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
-    assert [problem.message for problem in loaded.problems] == [
-        "not built yet and without effect: experimental_gemini_cli_vertex_compat"
-    ]
-    assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [
-        ["openai_audio", "openai_chat", "openai_completions", "openai_embeddings", "openai_moderations"]
-    ]
+    assert not loaded.problems
+    assert [one.dialects for one in loaded.settings.providers.values()] == [BUILT - {"openai_images"}]
 
 
 def test_a_wrong_grant_gives_nothing_of_itself() -> None:

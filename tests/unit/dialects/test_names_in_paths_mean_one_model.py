@@ -103,6 +103,7 @@ def test_rewrites_are_held_to_the_same(place: str, name: str) -> None:
          MAGIC + "/publishers/google/models/{}:generateContent", "g")),
         ("POST", "/api/chat", OLLAMA, PathMatch("generate", "/api/chat", None)),
         ("POST", "/api/show", OLLAMA, PathMatch("describe", "/api/show", None)),
+        ("GET", "/api/version", OLLAMA, PathMatch("tell_version", "/api/version", None)),
         ("GET", "/api/tags", OLLAMA, PathMatch("list_models", "/api/tags", None)),
     ],
 )  # fmt: skip
