@@ -13,10 +13,11 @@ from urllib.parse import quote
 import anthropic
 import boto3
 import pytest
+import trustme
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
-from fakes.house import House
+from fakes.house import House, free_port
 
 from lacuna_ts.framing.eventstream import encode_event, encode_exception
 from lacuna_ts.testing import Script
@@ -47,10 +48,27 @@ CONFIG = {
 MADE: list[Any] = []  # every client, to be closed
 
 
+class Secured(House):
+    """A house with an HTTPS listener too, whose certificate an authority of our own has given."""
+
+    def __init__(self) -> None:
+        super().__init__(CONFIG)
+        self.tls_port = free_port()
+        self.secure_url = f"https://127.0.0.1:{self.tls_port}"
+        authority = trustme.CA()
+        leaf = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(self.folder / "ca.pem")
+        leaf.private_key_pem.write_to_path(self.folder / "key.pem")
+        (self.folder / "key.pem").chmod(0o600)
+        (self.folder / "cert.pem").write_bytes(b"".join(one.bytes() for one in leaf.cert_chain_pems))
+        files = {"cert": str(self.folder / "cert.pem"), "key": str(self.folder / "key.pem")}
+        self._config["listen"] = [{"tailnet": self.port}, {"tailnet": self.tls_port, "tls": files}]
+
+
 class Running:
     """A house on a loop in a thread of its own, for clients that block."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, house: House) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, house: Secured) -> None:
         self.loop = loop
         self.house = house
 
@@ -84,7 +102,7 @@ def running() -> Iterator[Running]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    held = Running(loop, House(CONFIG))
+    held = Running(loop, Secured())
     held.run(held.house.__aenter__())
     node = held.house.person(ALICE, "alice@example.com", {"models": {"us.anthropic*": {}, "arn:*": {}, "short": {}}})
     held.house.tailscaled.loopback_node = node
@@ -155,6 +173,28 @@ def test_boto3_gets_the_same_as_directly(running: Running, model: str, settings:
         for seen in running.house.provider.requests[before:]:
             check_signature(seen)
             assert seen.path.startswith(f"/model/{quote(model, safe='')}/")
+
+
+def test_bearers_over_tls(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of Bedrock's own form, which AWS sends over TLS alone, is welcome and goes no further."""
+    direct = told(client(running.house.provider.url), MODEL)
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "callers-bearer")
+    made = boto3.client(
+        "bedrock-runtime",
+        endpoint_url=running.house.secure_url,
+        region_name="us-east-1",
+        verify=str(running.house.folder / "ca.pem"),
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    MADE.append(made)
+    sent: list[Any] = []
+    made.meta.events.register("before-send.bedrock-runtime.*", lambda request, **_: sent.append(request.headers))
+    before = len(running.house.provider.requests)
+    assert told(made, MODEL) == direct
+    assert {headers["Authorization"] for headers in sent} == {b"Bearer callers-bearer"}
+    for seen in running.house.provider.requests[before:]:
+        check_signature(seen)
+        assert b"callers-bearer" not in seen.raw_head
 
 
 def test_usage_is_what_the_sdk_reports(running: Running) -> None:
