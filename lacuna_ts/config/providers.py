@@ -77,6 +77,7 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         opaque=entry.opaque,
         shared_state=entry.shared_state,
         default_model=entry.default_model,
+        system_prompt=entry.system_prompt,
         limits=read_amounts(entry.limits, (*path, "limits"), found),
     )
     provider = _with_rules(provider, entry, path, found)

@@ -290,7 +290,16 @@ class FileProvider(Section):
         default=False,
         description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",
     )
-    default_model: str | None = Field(default=None, description="The model of requests that name none.")
+    default_model: str | None = Field(
+        default=None, min_length=1, max_length=256, description="The model of requests that name none."
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100_000,
+        description="Instructions that stand before all that a caller sends, in every request that generates. What has "
+        "no place for them is refused.",
+    )
     limits: list[FileAmounts] = Field(default=[], description="Ceilings for everybody who is sent there.")
     tailnet: bool = Field(
         default=False,

@@ -180,6 +180,7 @@ class Provider:
     opaque: bool = False
     shared_state: bool = False
     default_model: str | None = None
+    system_prompt: str | None = None  # before whatever else instructs its models
     limits: tuple[bytes, ...] = ()  # limit objects as JSON
     pricing: Basis = field(default_factory=Basis)
 
@@ -243,6 +244,7 @@ class LedgerSettings:
 
     path: str | None = None  # None: in the state directory
     retention_s: float = 0  # 0 is for ever
+    database: str = field(default="", repr=False)  # the address of a PostgreSQL database, perhaps with its password
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,8 @@ def bounded(asked: Asked, place: Place, most: int) -> Asked:
     """`asked` with every bound that it names at most `most`, and one at `place`."""
     asked_for = asked.max_output_tokens
     fields = _set(_lowered(asked.fields or {}, most), place, most)
-    return msgspec.structs.replace(
-        asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most)
-    )
+    most = most if asked_for is None else min(asked_for, most)
+    return msgspec.structs.replace(asked, fields=fields, max_output_tokens=most)
 
 
 def vendors_place(asked: Asked) -> Place | None:

@@ -10,7 +10,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec.structs import replace
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import check_model
@@ -53,7 +52,7 @@ class AzureOpenAI(OpenAIWords):
         for words in (chat, completions, embeddings):
             for verb in ("chat/completions", "completions", "embeddings"):
                 if match := words.claims("POST", f"{_V1}/{verb}"):
-                    self._verbs[verb] = words, replace(match, path=f"{_DEPLOYMENTS}{{}}/{verb}")
+                    self._verbs[verb] = words, msgspec.structs.replace(match, path=f"{_DEPLOYMENTS}{{}}/{verb}")
         self._by_path = {match.path: words for words, match in self._verbs.values()} | {
             f"{_ROOT}{_V1}/{verb}": words for verb, (words, _) in self._verbs.items()
         }
@@ -70,10 +69,10 @@ class AzureOpenAI(OpenAIWords):
         if rest.startswith(_V1 + "/"):
             for words in self._all:
                 if (match := words.claims(method, rest)) is not None:
-                    return replace(match, path=_ROOT + match.path)
+                    return msgspec.structs.replace(match, path=_ROOT + match.path)
             return None
         older = self._responses.claims(method, rest) if rest.startswith("/responses") else claim_listing(method, rest)
-        return None if older is None else replace(older, path=_ROOT + older.path.removeprefix(_V1))
+        return None if older is None else msgspec.structs.replace(older, path=_ROOT + older.path.removeprefix(_V1))
 
     def _in_deployments(self, method: str, path: str) -> PathMatch | None:
         name, slash, verb = path[len(_DEPLOYMENTS) :].partition("/")
@@ -82,7 +81,7 @@ class AzureOpenAI(OpenAIWords):
                 return PathMatch("list_models", path)
             return PathMatch("get_model", _DEPLOYMENTS + "{}", _read(name)) if _read(name) and not slash else None
         known = self._verbs.get(verb)
-        return replace(known[1], model=_read(name)) if known is not None and method == "POST" else None
+        return msgspec.structs.replace(known[1], model=_read(name)) if known is not None and method == "POST" else None
 
     def read_request(self, match: PathMatch, body: bytes) -> Asked:
         """Read a decoded body. Raises BadRequest."""
@@ -109,6 +108,10 @@ class AzureOpenAI(OpenAIWords):
         """As the dialect says it that is spoken."""
         return self._spoken(asked).capped(asked, max_output)
 
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the dialect has it that is spoken."""
+        return self._spoken(asked).prefaced(match, asked, text)
+
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in its path, or in its body where that names it."""
         if asked.fields is None:
@@ -117,8 +120,9 @@ class AzureOpenAI(OpenAIWords):
             return self._words(match).outgoing(match, asked, model=model)
         fields = asked.fields
         if model != asked.model and "model" in fields:
-            asked = replace(asked, fields={**fields, "model": _raw(check_model(model))})
-        return self._words(match).outgoing(replace(match, path=path_for(match, model)), asked, model=asked.model)
+            asked = msgspec.structs.replace(asked, fields={**fields, "model": _raw(check_model(model))})
+        match_there = msgspec.structs.replace(match, path=path_for(match, model))
+        return self._words(match).outgoing(match_there, asked, model=asked.model)
 
     def outgoing_query(self, query: str) -> str:
         """As it came, `api-version` too; nothing that could be read as another deployment."""

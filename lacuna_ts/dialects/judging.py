@@ -61,10 +61,13 @@ def read_judged(body: bytes, judged: frozenset[str], plain: frozenset[str]) -> d
 
 
 def read_model(fields: Mapping[str, msgspec.Raw]) -> str:
-    """Return the model's name as sent. Raises BadRequest unless it is a plain, printable, bounded string."""
+    """Return the model's name as sent, "" when there is none.
+
+    Raises BadRequest unless it is a plain, printable, bounded string.
+    """
     raw = fields.get("model")
     if raw is None:
-        raise BadRequest("The field `model` is missing: name the model to use.")
+        return ""
     try:
         name = _READ_NAME.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -19,6 +19,7 @@ from lacuna_ts.dialects.judging import (
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import system_message_first
 from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
@@ -69,6 +70,10 @@ class OpenAIChat(OpenAIWords):
         if other in sent and name not in sent:
             name, other = other, name
         return lowered(asked, name, (other,), max_output, read_count(sent, "n") or 1)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the first message."""
+        return system_message_first(asked, text) if match.operation == "generate" else asked
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place; a stream is asked to report its usage."""

@@ -44,6 +44,10 @@ class OpenAIEmbeddings(OpenAIWords):
         """As it is: nothing comes out that would be counted."""
         return asked
 
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - nothing is instructed
+        """As it is: nothing is generated."""
+        return asked
+
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place."""
         if asked.fields is None:

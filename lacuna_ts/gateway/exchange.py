@@ -28,6 +28,7 @@ from lacuna_ts.gateway.running import NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
+from lacuna_ts.policy.routing import default_model
 from lacuna_ts.terms import DialectId, Exchange, Refusal
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ UNTYPED: Final = frozenset({"bedrock_model_invoke"})
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 FIRST_ERROR: Final = 400
+NAMING: Final = frozenset({"generate", "embed", "count_tokens", "describe"})  # what asks for a model, and names it
+NAMELESS: Final = Refusal("bad_request", "The field `model` is missing: name the model to use.")
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
 
@@ -180,9 +183,13 @@ async def _judge(
     exchange = live.exchange
 
     # May they, and where does it go?
-    question = Question(
-        rights, exchange.client, here.dialect.id, here.provider, asked.model, here.match.operation, asked.points_at
-    )
+    operation, named, model = here.match.operation, here.provider, asked.model
+    if not model and operation in NAMING:
+        default = default_model(rights, parts.table, dialect=here.dialect.id, named_provider=named)
+        if default is None:
+            return NAMELESS
+        named, model = default[0].id, default[1]
+    question = Question(rights, exchange.client, here.dialect.id, named, model, operation, asked.points_at)
     plan = decide(question, parts.table)
     if isinstance(plan, Refusal):
         if not (here.is_tentative and plan.code == "no_provider"):
@@ -194,9 +201,12 @@ async def _judge(
     exchange.provider, exchange.labels = plan.provider, plan.labels
     exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
     live.recheck = lambda: _still_allowed(live, parts, question)
+    preface = parts.providers[plan.provider].preface
+    if preface is not None:
+        asked = here.dialect.prefaced(here.match, asked, preface)
 
     # Is there room?
-    if plan.limits is not None and here.match.operation in LIMITED:
+    if plan.limits is not None and operation in LIMITED:
         admitted = admit(live, parts, here.dialect, asked, plan.limits)
         if isinstance(admitted, Refusal):
             return admitted

@@ -16,6 +16,7 @@ from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
 from lacuna_ts.ledger.ledger import Ledger
+from lacuna_ts.ledger.postgres_store import PostgresStore
 from lacuna_ts.ledger.sqlite_store import SqliteStore
 from lacuna_ts.limits.keeper import Charge, Keeper
 from lacuna_ts.limits.windows import calendar_window
@@ -73,7 +74,8 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
     """Build what outlives a reload. Needs a running loop; connects to nothing yet. Raises LedgerUnusable."""
     ledger = None
     if ledger_path is not None:
-        store = SqliteStore(ledger_path)
+        database = settings.ledger.database
+        store = PostgresStore(database, ledger_path) if database else SqliteStore(ledger_path)
         store.open()
         ledger = Ledger(store, retention_s=settings.ledger.retention_s, now=time.time)
     api = LocalApi(socket_path)
@@ -170,6 +172,7 @@ def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvide
         path_prefix=provider.path_prefix,
         proxy=provider.proxy,
         only_tailnet=provider.tailnet,
+        preface=provider.system_prompt,
         patience=Patience(timeouts.connect_s, timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s),
     )
 

@@ -64,6 +64,7 @@ class UpstreamProvider:
     path_prefix: str | None = None  # what stands for the `/v1` of a path; None: what the base URL says
     proxy: str | None = None  # an HTTP proxy that leads to it (a node without a tun device reaches the tailnet so)
     only_tailnet: bool = False  # no address outside the tailnet is dialled
+    preface: str | None = None  # instructions that stand before all that a caller sends
     _rules: dict[tuple[str, ...], HeaderRules] = field(default_factory=dict, init=False, repr=False)
 
     def request(
