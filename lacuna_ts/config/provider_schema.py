@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from lacuna_ts.config.usage_schema import Section
+from lacuna_ts.config.section import Section
 
 
 class FileModelRule(Section):

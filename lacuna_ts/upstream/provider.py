@@ -16,9 +16,9 @@ import msgspec
 from lacuna_ts.errors import KeyUnavailable
 from lacuna_ts.upstream.authorizers.bearer import Bearer
 from lacuna_ts.upstream.authorizers.key_header import KeyHeader
-from lacuna_ts.upstream.authorizers.key_ring import KeyRing
+from lacuna_ts.upstream.authorizers.key_ring import KeyRing, Turn
 from lacuna_ts.upstream.authorizers.none import NoKey
-from lacuna_ts.upstream.authorizers.passthrough import own_or
+from lacuna_ts.upstream.authorizers.passthrough import OwnCredential, own_or
 from lacuna_ts.upstream.authorizers.scheme import SchemeHeader
 from lacuna_ts.upstream.headers import HeaderRules
 from lacuna_ts.upstream.target import upstream_url
@@ -127,7 +127,7 @@ class UpstreamProvider:
 
     async def with_another_key(self, request: OutgoingRequest) -> OutgoingRequest | None:
         """`request` once more, for when the provider rejected the key in it. None when we have no other."""
-        if request.authorizer is not self.authorizer:  # one of several, or the caller's own
+        if isinstance(request.authorizer, Turn | OwnCredential):  # another's turn comes by itself; theirs is not ours
             return None
         if self.lasting is not None:
             if not await self.lasting.renewed(request.headers):
