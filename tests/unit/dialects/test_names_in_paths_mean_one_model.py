@@ -119,6 +119,7 @@ def test_paths(method: str, path: str, dialect: Dialect, match: PathMatch) -> No
         "/v1/projects/../locations/l/publishers/google/models/g:generateContent",
         "/v1/projects/a%2fb/locations/l/publishers/google/models/g:generateContent",
         "/v1/projects/p/locations/l/endpoints/1:generateContent", PROJECT + "/publishers/google/models/g:rawPredict2",
+        PROJECT + "/publishers/google/models/g:rawPredict", PROJECT + "/publishers/google/models/g:streamRawPredict",
         "/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/sha256:1", "/api/chat/",
     ],
 )  # fmt: skip
