@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from lacuna_ts.dialects.anthropic_family import (
     JUDGED,
     PLAIN,
@@ -14,10 +12,9 @@ from lacuna_ts.dialects.anthropic_family import (
     cache_hint,
     state_in,
 )
-from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import check_model, lowered, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.base import Asked, PathMatch
+from lacuna_ts.dialects.judging import lowered, read_count, read_judged, read_model, read_switch
 from lacuna_ts.dialects.paths import claim_listing
-from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
 _GENERATE: Final = frozenset({"/v1/messages", "/messages"})
@@ -54,15 +51,6 @@ class AnthropicMessages(AnthropicWords):
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `max_tokens`."""
         return lowered(asked, "max_tokens", (), max_output)
-
-    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
-        """The request with `model` in place. Usage comes without asking."""
-        if asked.fields is None:
-            return Outgoing(match.path, b"")
-        fields = asked.fields
-        if model != asked.model:
-            fields = {**fields, "model": msgspec.Raw(msgspec.json.encode(check_model(model)))}
-        return Outgoing(match.path, write_fields(fields))
 
     def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:
         """The usage in a whole answer. Counting tokens uses none."""

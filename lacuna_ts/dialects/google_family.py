@@ -13,7 +13,15 @@ import msgspec
 
 from lacuna_ts.dialects.base import Asked, Outgoing
 from lacuna_ts.dialects.google_pointing import state_in
-from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, figure, read_count, read_judged, table
+from lacuna_ts.dialects.judging import (
+    ROUTING_FIELDS,
+    check_model,
+    figure,
+    read_count,
+    read_judged,
+    share_of,
+    table,
+)
 from lacuna_ts.dialects.paths import decode_name, path_for
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.frames import MAX_PENDING_BYTES, WHOLE
@@ -262,7 +270,7 @@ def _lowered(asked: Asked, most: int) -> Asked:
     for name in sent or _CONFIG[:1]:
         config = read_fields(bytes(fields[name])) if sent else {}
         answers = max(read_count(config, key) or 1 for key in ("candidateCount", "candidate_count"))
-        each = max(1, most // answers)
+        each = share_of(most, answers)
         bounds = [key for key in ("maxOutputTokens", "max_output_tokens") if read_count(config, key) is not None]
         for key in bounds or ["maxOutputTokens"]:
             if not bounds or (read_count(config, key) or 0) > each:

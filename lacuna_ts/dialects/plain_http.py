@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from lacuna_ts.dialects.base import Outgoing
+from lacuna_ts.dialects.judging import check_model
 from lacuna_ts.framing.frames import MAX_PENDING_BYTES, WHOLE
+from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.framing.sse import SSE
 from lacuna_ts.terms import NO_USAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from lacuna_ts.dialects.base import Asked
+    from lacuna_ts.dialects.base import Asked, PathMatch
     from lacuna_ts.framing.frames import Framing
     from lacuna_ts.terms import Refusal, Usage
 
 _FRAMINGS: Final = {"text/event-stream": SSE, "application/json": WHOLE}
+
+
+def with_model(fields: Mapping[str, msgspec.Raw], asked: Asked, model: str) -> Mapping[str, msgspec.Raw]:
+    """The `fields` of what was asked, with `model` in place. Raises BadRequest for what can be no model's name."""
+    if model == asked.model:
+        return fields
+    return {**fields, "model": msgspec.Raw(msgspec.json.encode(check_model(model)))}
 
 
 class PlainHttp:
@@ -23,6 +35,11 @@ class PlainHttp:
 
     largest_event_bytes = MAX_PENDING_BYTES
     usage_fields: tuple[str, ...] = ("usage",)
+
+    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
+        """The request with `model` in place."""
+        fields = asked.fields
+        return Outgoing(match.path, b"" if fields is None else write_fields(with_model(fields, asked, model)))
 
     def outgoing_query(self, query: str) -> str:
         """As it came: no parameter of these APIs chooses anything that was judged."""
