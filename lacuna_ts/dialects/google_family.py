@@ -130,7 +130,7 @@ class GoogleWords:
             name = piece.partition("=")[0]
             if name in {"alt", "$alt"} and piece not in _FORMATS:
                 raise BadRequest("Answers come as `alt=sse` or `alt=json` here.")
-            if piece in _FORMATS or name in _KEPT_PARAMETERS:
+            if piece in _FORMATS or (name in _KEPT_PARAMETERS and ";" not in piece):  # which some take for "&"
                 kept.append(piece)
         return "&".join(kept)
 

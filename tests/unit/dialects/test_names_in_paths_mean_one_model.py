@@ -9,7 +9,16 @@ from urllib.parse import quote, unquote
 import pytest
 
 from lacuna_ts.dialects.base import Dialect, PathMatch
-from lacuna_ts.dialects.table import GEMINI, OLLAMA, RAW_PREDICT, VERTEX, recognise
+from lacuna_ts.dialects.table import (
+    ANTHROPIC_MESSAGES,
+    GEMINI,
+    OLLAMA,
+    OPENAI_CHAT,
+    OPENAI_RESPONSES,
+    RAW_PREDICT,
+    VERTEX,
+    recognise,
+)
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.upstream.target import upstream_url
 
@@ -188,6 +197,7 @@ def test_rewrites_reach_every_place() -> None:
         ("alt=sse", "alt=sse"), ("alt=json&key=x", "alt=json"), ("fields=candidates&alt=sse", "alt=sse"),
         ("%24fields=x", ""), ("$alt=sse&prettyPrint=false", "$alt=sse&prettyPrint=false"), ("alt=proto", None),
         ("alt=media", None), ("%61lt=proto", ""), ("callback=x", ""), ("model=other", ""),
+        ("prettyPrint=1;fields=x", ""),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dialect", [GEMINI, VERTEX, RAW_PREDICT], ids=lambda dialect: dialect.id)
@@ -199,6 +209,13 @@ def test_queries(dialect: Dialect, query: str, sent: str | None) -> None:
     else:
         assert dialect.outgoing_query(query) == sent
     assert OLLAMA.outgoing_query(query) == ""
+
+
+@pytest.mark.parametrize("dialect", [OPENAI_CHAT, ANTHROPIC_MESSAGES, OPENAI_RESPONSES], ids=lambda dialect: dialect.id)
+def test_no_query_chooses_another_model(dialect: Dialect) -> None:
+    """A parameter that some server in between could take for the model or the place to go stays here."""
+    query = "beta=true&model=big&x=1;Model=big&%6dodel=big&api_base=http://evil&api-version=1"
+    assert dialect.outgoing_query(query) == "beta=true&api-version=1"
 
 
 @pytest.mark.parametrize(
