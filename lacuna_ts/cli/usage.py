@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -15,9 +16,10 @@ import msgspec
 from lacuna_ts.cli.loading import load_file
 from lacuna_ts.config.places import control_directory, ledger_file
 from lacuna_ts.errors import ConfigError
+from lacuna_ts.ledger.notebook import has_notes
 from lacuna_ts.ledger.queries import BYS, as_csv, as_jsonl, rows
 from lacuna_ts.ledger.report import DEFAULT_DAYS, document
-from lacuna_ts.ledger.sqlite_store import LedgerUnusable
+from lacuna_ts.ledger.sqlite_store import LedgerUnusable, SqliteStore, notes_of
 from lacuna_ts.service.control import NoDaemon, ask
 
 if TYPE_CHECKING:
@@ -91,6 +93,17 @@ def _asked(by: str, days: int, config: str | None) -> dict[str, Any]:
 
 
 def _path(config: str | None) -> Path:
+    """The ledger's file. Where a killed gateway left notes beside it, they are stored first, if we may."""
+    path = _configured(config)
+    if has_notes(notes_of(path)):
+        store = SqliteStore(path)
+        with contextlib.suppress(LedgerUnusable):  # a gateway is running, or the file is not ours to write
+            store.open()
+        store.close()
+    return path
+
+
+def _configured(config: str | None) -> Path:
     try:
         configured = load_file(config, resolve_secrets=False).settings.ledger.path
     except ConfigError:

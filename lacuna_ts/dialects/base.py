@@ -7,13 +7,14 @@ one of these questions does not exist. `dialects.table` lists them; a conformanc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+import msgspec
 
-    import msgspec
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
     from lacuna_ts.framing.frames import Frame, Framing
     from lacuna_ts.terms import DialectId, Refusal, Usage
@@ -24,8 +25,7 @@ Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_mod
 METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
 
 
-@dataclass(frozen=True, slots=True)
-class PathMatch:
+class PathMatch(msgspec.Struct, frozen=True):
     """What a method and a path ask for, before any body is read."""
 
     operation: Operation
@@ -35,8 +35,7 @@ class PathMatch:
     model: str | None = None  # where the path names it, percent-decoded once
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request body, read once: the facts that are judged, and each top-level value exactly as it was sent.
 
     Later steps change `fields` through `Dialect.outgoing` only, so the bytes that go up are the ones that were judged.
@@ -50,8 +49,7 @@ class Asked:
     opaque: bytes = b""  # the body, where nobody reads it
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """The same question in the words that go upstream."""
 
     path: str

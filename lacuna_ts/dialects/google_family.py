@@ -6,7 +6,6 @@ the same, or one model would be judged and another asked. Field names come in tw
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -277,7 +276,9 @@ def _lowered(asked: Asked, most: int) -> Asked:
                 config[key] = msgspec.Raw(msgspec.json.encode(each))
         fields[name] = msgspec.Raw(write_fields(config))
     asked_for = asked.max_output_tokens
-    return replace(asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most))
+    return msgspec.structs.replace(
+        asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most)
+    )
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------

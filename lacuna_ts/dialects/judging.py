@@ -6,7 +6,6 @@ those that mean the same everywhere.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -119,7 +118,9 @@ def lowered(asked: Asked, name: str, others: tuple[str, ...], most: int, answers
         if (read_count(fields, one) or 0) > each or not sent:
             fields[one] = msgspec.Raw(msgspec.json.encode(each))
     asked_for = asked.max_output_tokens
-    return replace(asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most))
+    return msgspec.structs.replace(
+        asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most)
+    )
 
 
 def share_of(most: int, answers: int) -> int:

@@ -6,7 +6,6 @@ was used.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -86,7 +85,7 @@ class OllamaChat:
         options = {} if sent is None or bytes(sent) == b"null" else read_fields(bytes(sent))
         options["num_predict"] = msgspec.Raw(msgspec.json.encode(max_output))
         fields["options"] = msgspec.Raw(write_fields(options))
-        return replace(asked, fields=fields, max_output_tokens=max_output)
+        return msgspec.structs.replace(asked, fields=fields, max_output_tokens=max_output)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place. Usage comes without asking."""

@@ -213,10 +213,9 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         body=outgoing.body if outgoing.body or down.method not in BODILESS else None,
     )
     exchange.attempts = 1
-    ledger = parts.ledger
-    if ledger is not None:
+    if parts.ledger is not None:
         exchange.session = session_of(down.raw_headers)
-        ledger.open(exchange)
+        parts.ledger.open(exchange)
     parts.meters.sent(exchange)
     sent_at = live.now()
     exchange.overhead_s = sent_at - live.heard_at
@@ -236,8 +235,6 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     )
     exchange.is_streaming = meter.is_stream
     try:
-        if ledger is not None:
-            await ledger.written(exchange)  # what is answered from here on can no more be lost
         return await pass_on(response, meter, live, provider.authorizer.key)
     finally:
         exchange.usage = meter.usage()
@@ -319,7 +316,7 @@ def _close(live: Live) -> None:
     exchange.total_s = live.elapsed()
     if exchange.operation == own_pages.OWN and not exchange.refusal:
         return
-    if exchange.usage.source != "none":
+    if exchange.usage.source != "none" and exchange.entry is None:
         settle_price(exchange, parts.prices)
     parts.meters.record(exchange)
     if parts.ledger is not None:

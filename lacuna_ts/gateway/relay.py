@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.gateway.answers import KEY_REJECTED, REQUEST_ID
+from lacuna_ts.gateway.keeping import note_whole
 from lacuna_ts.gateway.running import NEVER, READER_STALLED
 from lacuna_ts.upstream.blanking import blank_key
 from lacuna_ts.upstream.failures import protocol_failure
@@ -60,7 +61,9 @@ async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, key: Key
 async def _send_whole(status: int, headers: Headers, body: bytes, live: Live) -> None:
     live.exchange.status = status
     live.exchange.bytes_out = len(body)
-    live.exchange.first_byte_s = live.elapsed()
+    live.exchange.first_byte_s = live.exchange.total_s = live.elapsed()
+    if live.parts.ledger is not None:
+        note_whole(live, live.parts.ledger)
     live.expect(live.parts.settings.timeouts.write_stall_s, READER_STALLED)
     await live.down.answer(status, headers, body)
     live.deadline = NEVER
@@ -73,6 +76,8 @@ async def _stream(response: UpstreamResponse, meter: Meter, live: Live, headers:
     write_stall_s = live.parts.settings.timeouts.write_stall_s or NEVER
     exchange.status = response.status
     live.late = READER_STALLED
+    if live.parts.ledger is not None:
+        live.parts.ledger.answers(exchange)  # what is answered from here on can no more be lost
     await live.down.start(response.status, headers)
     while chunk := await next_chunk():
         passed = feed(chunk)

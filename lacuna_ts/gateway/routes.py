@@ -7,10 +7,12 @@ asked. Whether a named provider exists is not decided here, because nobody may l
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from lacuna_ts.config.providers import RESERVED_NAMES
+from lacuna_ts.dialects.base import Dialect, PathMatch
 from lacuna_ts.dialects.opaque import OPAQUE
 from lacuna_ts.dialects.table import recognise
 from lacuna_ts.policy.routing import visible
@@ -18,7 +20,6 @@ from lacuna_ts.policy.routing import visible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lacuna_ts.dialects.base import Dialect, PathMatch
     from lacuna_ts.policy.providers import ProviderTable
     from lacuna_ts.policy.rights import Rights
 
@@ -31,15 +32,13 @@ OWN_PATHS: Final = frozenset(
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class OwnRoute:
+class OwnRoute(msgspec.Struct, frozen=True):
     """A page or document that the gateway itself answers."""
 
     path: str  # without base path
 
 
-@dataclass(frozen=True, slots=True)
-class DialectRoute:
+class DialectRoute(msgspec.Struct, frozen=True):
     """A request in a dialect, for a named provider or for whichever can serve it."""
 
     dialect: Dialect

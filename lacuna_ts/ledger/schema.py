@@ -34,7 +34,19 @@ _FIRST: Final = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-STEPS: Final[tuple[tuple[str, ...], ...]] = (_FIRST,)  # step n makes version n + 1
+# What a row was charged to, and the sums from which limits are taken over at a start: see `charges`.
+_SECOND: Final = (
+    "ALTER TABLE exchanges ADD COLUMN charged TEXT NOT NULL DEFAULT ''",
+    """CREATE INDEX exchanges_charged ON exchanges (began_us + COALESCE(total_us, 0))
+        WHERE charged <> '' AND outcome <> 'open'""",
+    """CREATE TABLE charges (
+        slot INTEGER NOT NULL, account TEXT NOT NULL, requests INTEGER NOT NULL, input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL, cache_read_tokens INTEGER NOT NULL, cost_nano INTEGER NOT NULL,
+        PRIMARY KEY (slot, account)
+    ) STRICT, WITHOUT ROWID""",
+)
+
+STEPS: Final[tuple[tuple[str, ...], ...]] = (_FIRST, _SECOND)  # step n makes version n + 1
 VERSION: Final = len(STEPS)
 
 SUMS: Final = (

@@ -15,11 +15,12 @@ After a start the counters are filled with `restore`, from `Charge` rows:
     input_tokens, output_tokens, cache_read_tokens   input includes cache reads
     nano_usd   what it cost, None when unpriced
 
-Rows may add up exchanges of one account and one `wall` hour when they are older than an hour; younger ones stand alone.
+Rows may add up exchanges of one account: those older than an hour of one day, younger ones of one second.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from lacuna_ts.limits import wording
@@ -103,6 +104,19 @@ class Reservation:
     def charged(self) -> tuple[str, ...]:
         """The accounts, for the ledger."""
         return tuple(one.id for one in self.accounts)
+
+    def filled_in(self, usage: Usage) -> Usage:
+        """The usage of an answered request, with what nobody told of it as it was held."""
+        told_in, told_out = usage.input_tokens, usage.output_tokens
+        guess = self._guess
+        if told_in is not None and (told_out is not None or not guess.output):
+            return usage
+        return replace(
+            usage,
+            input_tokens=guess.input if told_in is None else told_in,
+            output_tokens=guess.output if told_out is None else told_out,
+            source="estimated",
+        )
 
     def settle(self, usage: Usage, *, is_answered: bool, now: float, wall: float) -> None:
         """Charge what was used. `is_answered`: a provider answered with success, so that silence is not nothing."""

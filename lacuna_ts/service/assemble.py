@@ -17,7 +17,8 @@ from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
 from lacuna_ts.ledger.ledger import Ledger
 from lacuna_ts.ledger.sqlite_store import SqliteStore
-from lacuna_ts.limits.keeper import Keeper
+from lacuna_ts.limits.keeper import Charge, Keeper
+from lacuna_ts.limits.windows import calendar_window
 from lacuna_ts.metering.pricebook import PriceBook
 from lacuna_ts.service.google import google_oauth, vertex_place
 from lacuna_ts.service.pricedata import DataSource
@@ -89,6 +90,8 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
         ledger_queue=lambda: 0 if ledger is None else len(ledger),
     )
     keeper = Keeper(ZoneInfo(settings.limits_timezone), lambda *_: None, _announcer(meters))  # `assemble` brings prices
+    if ledger is not None:
+        _take_over(keeper, ledger, ZoneInfo(settings.limits_timezone))
     meters.follow_limits(lambda: keeper.standings(time.perf_counter(), time.time()))
     return Lasting(
         api=api,
@@ -108,6 +111,15 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
         data=DataSource(),
         ledger=ledger,
     )
+
+
+def _take_over(keeper: Keeper, ledger: Ledger, zone: ZoneInfo) -> None:
+    """Let limits begin where they ended before this start. Nothing is served yet. Raises LedgerUnusable."""
+    wall = time.time()
+    month, day = calendar_window(wall, "month", zone)[0], calendar_window(wall, "day", zone)[0]
+    sums = ledger.store.charged(round(month * 1e6), round(day * 1e6), round(wall * 1e6))
+    charges = (Charge(account, wall_us / 1e6, *figures) for account, wall_us, *figures in sums)
+    keeper.restore(charges, now=time.perf_counter(), wall=wall)
 
 
 def _descriptors() -> int:

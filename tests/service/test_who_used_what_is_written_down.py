@@ -140,6 +140,11 @@ def test_kills_lose_nothing_that_was_acknowledged() -> None:
                 house.process.send_signal(signal.SIGKILL)
                 await house.process.wait()
                 await asyncio.gather(*callers, return_exceptions=True)
+                if seed == 0:  # nobody started a gateway yet, and all rows are there
+                    config = str(house.folder / "config.json5")
+                    code, exported = await run_cli(house, "usage", "--config", config, "export")
+                    ids = {json.loads(line)["id"] for line in exported.splitlines()}
+                    assert (code, set(answered) - ids) == (0, set())
                 house.notices.clear()  # or the first READY would do
                 await house.start()
             await house.stop()
