@@ -15,6 +15,7 @@ from lacuna_ts.dialects.anthropic_family import (
 from lacuna_ts.dialects.base import Asked, PathMatch
 from lacuna_ts.dialects.judging import lowered, read_count, read_judged, read_model, read_switch
 from lacuna_ts.dialects.paths import claim_listing
+from lacuna_ts.dialects.prefacing import system_block_first
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
 _GENERATE: Final = frozenset({"/v1/messages", "/messages"})
@@ -51,6 +52,10 @@ class AnthropicMessages(AnthropicWords):
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `max_tokens`."""
         return lowered(asked, "max_tokens", (), max_output)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - wherever there is a body
+        """At the begin of `system`; counted with the rest where tokens are counted."""
+        return asked if asked.fields is None else system_block_first(asked, text)
 
     def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:
         """The usage in a whole answer. Counting tokens uses none."""

@@ -41,7 +41,7 @@ class Asked(msgspec.Struct, frozen=True):
     Later steps change `fields` through `Dialect.outgoing` only, so the bytes that go up are the ones that were judged.
     """
 
-    model: str
+    model: str  # "": none is named, where a body could name one
     is_streaming: bool = False
     max_output_tokens: int | None = None
     fields: Mapping[str, msgspec.Raw] | None = None
@@ -113,6 +113,12 @@ class Dialect(Protocol):
         """The same request, asking for at most `max_output` tokens of output; one that asks for less is left alone.
 
         Raises BadRequest where the dialect has no way to say it, so that such a limit is never passed over.
+        """
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """The same request with `text` before all else that instructs the model: nothing sent takes its place.
+
+        What generates nothing is left alone. Raises BadRequest where there is no way to say it.
         """
 
     def outgoing_query(self, query: str) -> str:

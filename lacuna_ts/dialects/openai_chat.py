@@ -8,14 +8,15 @@ from lacuna_ts.dialects.base import Asked, PathMatch
 from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
 )
 from lacuna_ts.dialects.openai_family import GeneratingWords
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import system_message_first
 from lacuna_ts.terms import DialectId
 
 _PATHS: Final = frozenset({"/v1/chat/completions", "/chat/completions"})
@@ -51,7 +52,7 @@ class OpenAIChat(GeneratingWords):
         limits = [n for name in ("max_completion_tokens", "max_tokens") if (n := read_count(fields, name)) is not None]
         choices = read_count(fields, "n") or 1
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream"),
             max_output_tokens=max(limits) * choices if limits else None,
             fields=fields,
@@ -65,3 +66,7 @@ class OpenAIChat(GeneratingWords):
         if other in sent and name not in sent:
             name, other = other, name
         return lowered(asked, name, (other,), max_output, read_count(sent, "n") or 1)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the first message."""
+        return system_message_first(asked, text) if match.operation == "generate" else asked

@@ -10,22 +10,21 @@ from lacuna_ts.dialects.base import Asked, PathMatch
 from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
 )
 from lacuna_ts.dialects.openai_family import GeneratingWords
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import is_array, text_first, with_field
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.terms import DialectId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LIST: Final = ord("[")
-_READ_PROMPTS: Final = msgspec.json.Decoder(list[int | str | list[int]])
 _PATHS: Final = frozenset({"/v1/completions", "/completions"})
 _OWN: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "n", "best_of"})
 _JUDGED: Final = _OWN | ROUTING_FIELDS | STATE_FIELDS
@@ -35,6 +34,8 @@ _PLAIN: Final = _OWN | frozenset(
         "frequency_penalty", "logit_bias", "user", "seed",
     }
 )  # fmt: skip
+_READ_EACH: Final = msgspec.json.Decoder(list[int | str | list[int]])
+_READ_PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class OpenAICompletions(GeneratingWords):
@@ -56,7 +57,7 @@ class OpenAICompletions(GeneratingWords):
         fields = read_judged(body, _JUDGED, _PLAIN)
         limit = read_count(fields, "max_tokens")
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream"),
             max_output_tokens=None if limit is None else limit * _answers(fields),
             fields=fields,
@@ -67,15 +68,29 @@ class OpenAICompletions(GeneratingWords):
         """With `max_tokens`, which binds each answer."""
         return lowered(asked, "max_tokens", (), max_output, _answers(asked.fields or {}))
 
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """At the begin of each prompt. Refused before prompts that are tokens already."""
+        if match.operation != "generate" or asked.fields is None:
+            return asked
+        sent = asked.fields.get("prompt")
+        if not is_array(sent):
+            return with_field(asked, "prompt", text_first(sent, text, "prompt"))
+        try:
+            prompts = _READ_PROMPTS.decode(sent or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise BadRequest("Send each `prompt` as text here: this provider's instructions come before it.") from None
+        raws = [msgspec.Raw(text_first(one, text, "prompt")) for one in prompts]
+        return with_field(asked, "prompt", msgspec.json.encode(raws))
+
 
 def _answers(fields: Mapping[str, msgspec.Raw]) -> int:
     """How many texts are made: so many for each prompt, of which a list may hold several."""
     each = max(read_count(fields, "n") or 1, read_count(fields, "best_of") or 1)
-    raw = fields.get("prompt")
-    if raw is None or not raw or memoryview(raw)[0] != _LIST:
+    sent = fields.get("prompt")
+    if not is_array(sent):
         return each
     try:
-        prompts = _READ_PROMPTS.decode(raw)
+        prompts = _READ_EACH.decode(sent or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadRequest("The field `prompt` must be text, numbers of tokens, or a list of these.") from None
-    return each * sum(1 for one in prompts if not isinstance(one, int)) or each
+    return each * sum(not isinstance(one, int) for one in prompts) or each

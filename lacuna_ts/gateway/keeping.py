@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # Headers in which coding agents name the conversation that a request belongs to.
 _SESSIONS: Final = frozenset({b"x-claude-code-session-id", b"session-id", b"session_id", b"x-session-id"})
 _LONGEST_SESSION: Final = 128
+_REFUSED: Final = 300  # statuses from here on are no answers
 _NOTED_AT_ONCE: Final = 100
 
 
@@ -43,6 +44,8 @@ def note_whole(live: Live, ledger: Ledger) -> None:
     exchange = live.exchange
     if live.meter is not None:
         exchange.usage = live.meter.usage()
+        if live.reservation is not None and exchange.upstream_status < _REFUSED:
+            exchange.usage = live.reservation.filled_in(exchange.usage)
         if exchange.usage.source != "none":
             settle_price(exchange, live.parts.prices)
     ledger.answers_whole(exchange)

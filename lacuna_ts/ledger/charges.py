@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from lacuna_ts.ledger.entry import BETWEEN_ACCOUNTS, COLUMNS
+from lacuna_ts.ledger.entry import BETWEEN_ACCOUNTS, COLUMNS, LISTED
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable
 
     from lacuna_ts.ledger.entry import Row
+    from lacuna_ts.ledger.postgres_store import Session
 
 SLOT_US: Final = 900_000_000
 _HOUR_US: Final = 3_600_000_000
@@ -29,7 +30,7 @@ _CHARGED: Final = COLUMNS.index("charged")
 SETTLED: Final = "began_us + COALESCE(total_us, 0)"  # as the index has it
 _ADD: Final = (
     "INSERT INTO charges (slot, account, requests, input_tokens, output_tokens, cache_read_tokens, cost_nano)"  # noqa: S608 - our own words
-    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (slot, account) DO UPDATE SET "
     + ", ".join(f"{name} = charges.{name} + excluded.{name}" for name in _SUMS)
 )
 _OLDER: Final = (
@@ -46,7 +47,7 @@ _YOUNGER: Final = (
 Sum = tuple[str, int, int, int, int, int, int]  # account, microseconds since the epoch, and `_SUMS`
 
 
-def add(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+def add(connection: sqlite3.Connection | Session, rows: Iterable[Row]) -> None:
     """Add finished rows to what their accounts were charged. To be called once for each row, in its transaction."""
     sums: dict[tuple[int, str], list[int]] = {}
     for row in rows:
@@ -63,15 +64,15 @@ def add(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         connection.executemany(_ADD, [(*key, *figures) for key, figures in sums.items()])
 
 
-def add_open(connection: sqlite3.Connection) -> None:
+def add_open(connection: sqlite3.Connection | Session) -> None:
     """Add what a crash left open, as far as its use is known. To be called before those rows are closed."""
     found = connection.execute(
-        f"SELECT {', '.join(COLUMNS)} FROM exchanges WHERE outcome = 'open' AND charged <> ''"  # noqa: S608 - our own
+        f"SELECT {LISTED} FROM exchanges WHERE outcome = 'open' AND charged <> ''"  # noqa: S608 - our own
     )
     add(connection, found.fetchall())
 
 
-def read(connection: sqlite3.Connection, month_us: int, day_us: int, now_us: int) -> list[Sum]:
+def read(connection: sqlite3.Connection | Session, month_us: int, day_us: int, now_us: int) -> list[Sum]:
     """What was charged since the month and the day began (each begins a quarter of an hour), and in the last hour.
 
     Sums never reach over the begin of the day, and are dated by the last that is in them. Forgets what is long over.

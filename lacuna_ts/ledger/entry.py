@@ -21,6 +21,8 @@ COLUMNS: Final = (
     "session", "labels", "charged",
 )  # fmt: skip
 
+LISTED: Final = ", ".join(f'"{name}"' for name in COLUMNS)  # for SQL: `user` is a word of PostgreSQL's own
+
 OPEN: Final = "open"  # the outcome of a row whose exchange is under way
 ABORTED: Final = "aborted"  # the outcome of a row that was open when the gateway died
 BETWEEN_ACCOUNTS: Final = "\t"  # in `charged`; no account has one in its name

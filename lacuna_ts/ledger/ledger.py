@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lacuna_ts.ledger.entry import Row
+    from lacuna_ts.ledger.postgres_store import PostgresStore
     from lacuna_ts.ledger.sqlite_store import SqliteStore
     from lacuna_ts.terms import Exchange, Usage
 
@@ -42,7 +43,7 @@ _FILE_BYTES: Final = 4 << 20  # of the notebook, before it turns to a new file
 class Ledger:
     """The record of every exchange. Everything here belongs to the loop but what is said to be the thread's."""
 
-    def __init__(self, store: SqliteStore, *, retention_s: float, now: Callable[[], float]) -> None:
+    def __init__(self, store: SqliteStore | PostgresStore, *, retention_s: float, now: Callable[[], float]) -> None:
         """`store` is open. `retention_s` 0 keeps everything; `now` is in seconds since the epoch."""
         self.store = store
         self.problem = ""  # why nothing can be stored just now; "" while all is well

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.errors import LacunaError
 from lacuna_ts.ledger import charges
-from lacuna_ts.ledger.entry import COLUMNS, OPEN
+from lacuna_ts.ledger.entry import COLUMNS, LISTED, OPEN
 from lacuna_ts.ledger.notebook import read_notes, remove
 from lacuna_ts.ledger.schema import DAY_US, STEPS, VERSION, roll_up
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lacuna_ts.ledger.entry import Row
 
 _PLACES: Final = ", ".join("?" * len(COLUMNS))
-_PUT: Final = f"INSERT OR REPLACE INTO exchanges ({', '.join(COLUMNS)}) VALUES ({_PLACES})"  # noqa: S608 - our own names
+_PUT: Final = f"INSERT OR REPLACE INTO exchanges ({LISTED}) VALUES ({_PLACES})"  # noqa: S608 - our own names
 _OUTCOME: Final = COLUMNS.index("outcome")
 _PUT_AT_ONCE: Final = 32
 _PUT_MANY: Final = _PUT + f", ({_PLACES})" * (_PUT_AT_ONCE - 1)
@@ -52,7 +52,8 @@ class SqliteStore:
         """Open or make the file, take it for ourselves, bring it up to date, and close what a crash left open."""
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._take()
+            if self._lock < 0:
+                self._lock = take(self.path)
             is_new = not self.path.exists()
             self._connection = connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
@@ -154,19 +155,6 @@ class SqliteStore:
         assert self._connection is not None
         return self._connection
 
-    def _take(self) -> None:
-        """Keep a second gateway away: it would take our running exchanges for those of a crash."""
-        if self._lock >= 0:
-            return
-        handle = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(handle)
-            message = f"the ledger {self.path} is in use by another lacuna-ts: give this one its own `ledger.url`"
-            raise LedgerUnusable(message) from None
-        self._lock = handle
-
     def _migrate(self, connection: sqlite3.Connection) -> None:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > VERSION:
@@ -189,6 +177,18 @@ class SqliteStore:
             return f"the ledger {self.path} is locked by another program"
         said = error.strerror if isinstance(error, OSError) and error.strerror else error
         return f"the ledger {self.path} cannot be used: {said}"
+
+
+def take(path: Path) -> int:
+    """Keep a second gateway away: it would take our running exchanges for those of a crash. Returns what holds on."""
+    handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        message = f"the ledger {path} is in use by another lacuna-ts: give this one its own `ledger.url`"
+        raise LedgerUnusable(message) from None
+    return handle
 
 
 def notes_of(path: Path) -> Path:

@@ -256,4 +256,4 @@ def settle() -> None:
 
 def _lasting_settings(settings: Settings) -> tuple[object, ...]:
     """What of the settings is used once, at the start."""
-    return (settings.listen, settings.tailnet, settings.limits_timezone, settings.ledger.path)
+    return (settings.listen, settings.tailnet, settings.limits_timezone, settings.ledger.path, settings.ledger.database)

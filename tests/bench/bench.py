@@ -188,8 +188,14 @@ def budget(rounds: int) -> Result:
     return Result("budget", "identity to log, per request", min(totals), 15, "us", spread(totals), details)
 
 
+def admission(rounds: int) -> Result:
+    """Holding and charging what one request uses."""
+    found = [inside("admission")["admission"] for _ in range(rounds)]
+    return Result("admission", "limits, per request of a typical caller", min(found), 5, "us", spread(found))
+
+
 SCENARIOS: dict[str, Callable[[int], Result]] = {
-    one.__name__: one for one in (http, latency, sse, start, idle, growth, metrics, budget)
+    one.__name__: one for one in (http, latency, sse, start, idle, growth, metrics, budget, admission)
 }
 
 
@@ -213,7 +219,7 @@ def main() -> None:
             details = "  ".join(f"{key} {value:.1f}" for key, value in result.details.items())
             verdict = "ok" if result.value <= result.goal else "MISSED"
             print(
-                f"{name:8} {result.value:9.2f} {result.unit:8} goal {result.goal:6g}  spread {result.spread:4.0%}  "
+                f"{name:9} {result.value:9.2f} {result.unit:8} goal {result.goal:6g}  spread {result.spread:4.0%}  "
                 f"{verdict:6} {result.what}  {details}",
                 flush=True,
             )

@@ -38,7 +38,9 @@ def measured(scenario: str) -> dict[str, Any]:
     return best
 
 
-@pytest.mark.parametrize("scenario", ["http", "latency", "sse", "budget", "growth", "start", "idle", "metrics"])
+@pytest.mark.parametrize(
+    "scenario", ["http", "latency", "sse", "budget", "growth", "start", "idle", "metrics", "admission"]
+)
 def test_goal(scenario: str, record_property: Callable[[str, object], None]) -> None:
     """The figure of a scenario is within its goal, but for what a busy machine adds."""
     result = measured(scenario)
