@@ -340,7 +340,8 @@ def _close(live: Live) -> None:
     exchange.total_s = live.elapsed()
     if exchange.operation == own_pages.OWN and not exchange.refusal:
         return
-    if exchange.usage.source != "none" and exchange.entry is None:
+    is_priced = exchange.entry is not None and exchange.entry[1] == exchange.usage
+    if exchange.usage.source != "none" and not is_priced:
         settle_price(exchange, parts.prices)
     parts.meters.record(exchange)
     if parts.ledger is not None:

@@ -95,7 +95,7 @@ class Ledger:
         """An answer is about to go out in one piece, its usage and price known: that is the row, but for luck."""
         self._fresh.pop(exchange.id, None)
         row = row_of(exchange, exchange.usage, exchange.cost_nano, exchange.price_source, outcome="completed")
-        exchange.entry = row
+        exchange.entry = (row, exchange.usage)
         line = self._under_way[exchange.id] = line_of(row)
         self._lines.append(line)
         self._note()
@@ -109,8 +109,9 @@ class Ledger:
         """An exchange is closed, and changes no more."""
         was_sent = self._fresh.pop(exchange.id, None) is not None
         was_sent = self._under_way.pop(exchange.id, None) is not None or was_sent
-        if exchange.entry is not None and exchange.outcome == "completed":
-            row = finished_after(exchange.entry, exchange.total_s)
+        noted = exchange.entry
+        if noted is not None and exchange.outcome == "completed" and noted[1] == exchange.usage:
+            row = finished_after(noted[0], exchange.total_s)
         else:
             row = row_of(exchange, exchange.usage, exchange.cost_nano, exchange.price_source, outcome=exchange.outcome)
             self._lines.append(line_of(row))

@@ -143,6 +143,21 @@ def test_an_answer_is_noted_before_it_goes_out(tmp_path: Path) -> None:
     assert not list(path.parent.glob("*.notes-*"))
 
 
+def test_a_usage_that_is_filled_in_later_is_stored(tmp_path: Path) -> None:
+    """What is found out of an answer's usage only after it went out is in the row, and after a kill as well."""
+    path = tmp_path / "a" / "l.db"
+
+    async def story(ledger: Ledger) -> None:
+        one = exchange(1)
+        ledger.answers_whole(one)
+        one.usage = Usage(input_tokens=40, output_tokens=50, source="estimated")
+        ledger.close(priced(one, 9, "config"))
+        assert [row["output_tokens"] for row in after_a_kill(path)[0]] == [50]
+
+    in_loop(path, story)
+    assert [(row["output_tokens"], row["cost_nano"]) for row in read(path)] == [(50, 9)]
+
+
 def test_a_question_without_an_answer_is_soon_noted(tmp_path: Path) -> None:
     """A moment after it was sent, a question has its row, however long its answer takes."""
     path = tmp_path / "a" / "l.db"
