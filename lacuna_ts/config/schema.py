@@ -156,7 +156,7 @@ class FileProvider(Section):
     headers: dict[str, str] = Field(default={}, description="Headers set on every request, instead of the caller's.")
     add_headers: list[str] = Field(default=[], description='Headers added to every request: `"Name: value"`.')
     forward_headers: list[str] = Field(
-        default=[], description="Globs on names of the caller's headers that go up beside those of the dialect."
+        default=[], description="Globs on names of the caller's headers that go up too; names like a key's in full."
     )
     labels: dict[str, str] = Field(default={}, description="Labels on metrics; a caller's own win.")
     timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Where they differ from the general ones.")

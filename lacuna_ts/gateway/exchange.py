@@ -29,6 +29,7 @@ from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import is_about_our_key, pass_on, with_another_key
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, azure_or_openai, opaque_route, route, without_base
 from lacuna_ts.gateway.running import NEVER, READER_STALLED, Ending
+from lacuna_ts.metering.estimate import as_far_as_seen
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
@@ -345,6 +346,8 @@ def _close(live: Live) -> None:
     """Write down what it was. Synchronous and once: nothing here may be lost to a cancellation."""
     exchange, parts = live.exchange, live.parts
     parts.running.leave(exchange)
+    if exchange.is_streaming and exchange.outcome != "completed" and exchange.upstream_status < 300:
+        exchange.usage = as_far_as_seen(exchange.usage, exchange.bytes_out)
     if live.reservation is not None:
         settle(live, live.reservation)
     live.recheck = None  # it holds on to `live`: a circle that only the garbage collector would find
