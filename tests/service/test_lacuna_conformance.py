@@ -280,7 +280,7 @@ def _() -> None:
 @differs(
     "M8",
     "a request without a model passes model patterns",
-    "the requests served here have a model, and one without is a `bad_request`; listings are filtered instead",
+    "one without gets the provider's `default_model`, which is judged, or is a `bad_request`; listings are filtered",
 )
 def _() -> None:
     globs = Globs.parse(["claude-*"])
@@ -288,8 +288,7 @@ def _() -> None:
     assert Globs().allow(None)
     assert Globs.parse(["*"]).allow(None)
     for dialect, match in ((OPENAI_CHAT, "/v1/chat/completions"), (ANTHROPIC_MESSAGES, "/v1/messages")):
-        with pytest.raises(BadRequest, match="model"):
-            dialect.read_request(PathMatch("generate", match), b'{"messages": []}')
+        assert dialect.read_request(PathMatch("generate", match), b'{"messages": []}').model == ""
 
 
 # --- grants --------------------------------------------------------------------------------------------------------
@@ -537,7 +536,7 @@ later("I4", "usage of the responses API", RESPONSES)
 def _() -> None:
     match = PathMatch("generate", "/v1/messages")
     assert ANTHROPIC_MESSAGES.read_request(match, b'{"model": "m", "messages": []}').model == "m"
-    for body in (b'{"messages": []}', b"not json", b""):
+    for body in (b'{"messages": [], "model": 5}', b"not json", b""):
         with pytest.raises(BadRequest):
             ANTHROPIC_MESSAGES.read_request(match, body)
 
