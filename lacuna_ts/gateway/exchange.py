@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
+LARGE_BYTES: Final = 256 * 1024  # a body beyond this is taken in steps, between which others have their turn
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
 
@@ -162,6 +163,8 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         if isinstance(now_allowed, Refusal):
             return now_allowed
         parts, rights = live.parts, now_allowed
+    if len(body) > LARGE_BYTES:
+        await asyncio.sleep(0)
     asked = here.dialect.read_request(here.match, body)
     del body
     exchange.requested_model = asked.model
@@ -201,6 +204,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     # Say it in the provider's words.
     provider = parts.providers[exchange.provider]
     outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
+    if len(outgoing.body) > LARGE_BYTES:
+        await asyncio.sleep(0)
     if provider.lasting is not None:
         await provider.lasting.ready()
     request = provider.request(
@@ -222,13 +227,15 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
+    hides_usage = outgoing.hides_usage
+    del request, outgoing  # or a copy of the prompt would be kept for as long as the answer runs
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
     meter = live.meter = Meter(
         here.dialect,
         here.match,
         asked,
-        hides_usage=outgoing.hides_usage,
+        hides_usage=hides_usage,
         content_type=response.content_type,
         content_encoding=response.content_encoding,
         headers=response.headers,
