@@ -131,7 +131,7 @@ def _names_nothing(text: bytes) -> bool:
     left = len(text) // _BYTES_PER_QUOTE
     at = text.find(b'"')
     while at >= 0:
-        end, is_inside = at, True
+        end, is_inside, before = at, True, b""
         while is_inside:
             end = text.find(b'"', end + 1)
             left -= 1
