@@ -83,7 +83,7 @@ def prompt(rounds: int) -> list[Result]:
 
 
 def beside(rounds: int) -> list[Result]:
-    """How late the events of 50 streams come while somebody sends prompts of 10 MB, one in four seconds. The best counts."""
+    """How late the events of 50 streams come while somebody sends prompts of 10 MB, one in four seconds."""
     alone, near, elsewhere = [], [], []
     with Surroundings(events=400) as around:
         _, nginx = around.nginx()
