@@ -1,16 +1,17 @@
 """The nouns everyone shares: who asks, what was refused, what was used.
 
-Imports nothing of ours, so that every part can speak these words. Behaviour lives with the part that a noun belongs
-to; what stands here is values, their closed sets of names, and the one rule for showing text that a caller wrote.
+Imports nothing of ours, so that every part can speak these words. What is made for each request is a Struct, which
+costs a third of a dataclass. Behaviour lives with the part that a noun belongs to; what stands here is values, their
+closed sets of names, and the one rule for showing text that a caller wrote.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NewType, get_args
+from typing import Final, Literal, NewType, get_args
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import msgspec
 
 ProviderId = NewType("ProviderId", str)
 DialectId = NewType("DialectId", str)
@@ -87,6 +88,11 @@ class Limit:
     is_per_node: bool = False
     is_shadow: bool = False  # counts, and never refuses
     counts_cache_reads: bool = False
+
+    @property
+    def must_be_kept(self) -> bool:
+        """Whether it refuses by what was used over days or months: such a count has to outlive a restart."""
+        return not self.is_shadow and any(name.endswith(("_day", "_month")) for name, _ in self.amounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +176,7 @@ class Refusal:
 UsageSource = Literal["reported", "estimated", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What one exchange consumed, in tokens. Inclusive: `input_tokens` holds cache reads and writes in every dialect.
 
     `reported_*` are the provider's own figures, for the counters that promise exactly those. None means the provider
@@ -181,7 +186,9 @@ class Usage:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_tokens: int | None = None
-    cache_write_tokens: Mapping[str, int] = field(default_factory=dict)  # by cache duration: "5m", "1h", "unknown"
+    cache_write_tokens: Mapping[str, int] = msgspec.field(
+        default_factory=dict
+    )  # by cache duration: "5m", "1h", "unknown"
     reasoning_tokens: int | None = None  # part of output_tokens
     reported_input_tokens: int | None = None
     reported_output_tokens: int | None = None
@@ -203,8 +210,7 @@ Outcome = Literal[
 OUTCOMES: Final[tuple[str, ...]] = get_args(Outcome)
 
 
-@dataclass(slots=True, eq=False)
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """The record of one question and its answer, filled in as the story goes on and closed exactly once.
 
     Times are seconds: `started_at` on the wall clock, the others relative to it. Text that a caller wrote is stored
@@ -226,7 +232,7 @@ class Exchange:
     requested_model: str = ""  # as the caller wrote it
     judged_model: str = ""  # after aliases and `provider/model`, before rewrites
     upstream_model: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     status: int = 0  # what the caller was told; 0 when nothing was said
     refusal: str = ""
     outcome: Outcome = "internal"
@@ -243,7 +249,7 @@ class Exchange:
     session: str = ""  # the client's own id of the conversation, where it sends one
     cost_nano: int | None = None  # nano-dollars; None with price source "none": unpriced, and else: nothing was used
     price_source: str = ""  # "config", "free", "genai-prices:VERSION", "none"
-    entry: int = 0  # which note opened its row of the ledger; 0: none did
+    entry: tuple[tuple[object, ...], Usage] | None = None  # its row of the ledger as it was noted, with which usage
     is_closed: bool = False
 
 

@@ -97,6 +97,7 @@ install_agents() {
 }
 
 debian curl curl "the caller that is curl" || true
+debian postgresql pg_ctlcluster "the ledger in PostgreSQL" || true
 debian git git "what reads the checkout's history" || true
 if [ "$(uname -s)" = Linux ]; then
     debian nginx-light nginx "the measured comparison" || true

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -14,14 +15,17 @@ import msgspec
 
 from lacuna_ts.cli.loading import load_file
 from lacuna_ts.config.places import control_directory, ledger_file
+from lacuna_ts.config.settings import LedgerSettings
 from lacuna_ts.errors import ConfigError
+from lacuna_ts.ledger.notebook import has_notes
+from lacuna_ts.ledger.postgres_store import PostgresStore
 from lacuna_ts.ledger.queries import BYS, as_csv, as_jsonl, rows
 from lacuna_ts.ledger.report import DEFAULT_DAYS, document
-from lacuna_ts.ledger.sqlite_store import LedgerUnusable
+from lacuna_ts.ledger.sqlite_store import LedgerUnusable, SqliteStore, notes_of
 from lacuna_ts.service.control import NoDaemon, ask
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from lacuna_ts.ledger.queries import Place
 
 _UNUSABLE: Final = 74
 _WATCH_S: Final = 2.0
@@ -70,7 +74,7 @@ def export(config: str | None, form: str, first: str, last: str) -> None:
         if form == "csv":
             click.echo(as_csv(), nl=False)
         line = as_csv if form == "csv" else as_jsonl
-        for row in rows(_path(config), start * 1_000_000, end * 1_000_000):
+        for row in rows(_place(config), start * 1_000_000, end * 1_000_000):
             click.echo(line(row), nl=False)
     except LedgerUnusable as error:
         _fail(error, as_json=False)
@@ -87,17 +91,31 @@ def _asked(by: str, days: int, config: str | None) -> dict[str, Any]:
             if "error" in found:
                 raise LedgerUnusable(str(found["error"]))
             return found
-    return document(_path(config), question, now=time.time())
+    return document(_place(config), question, now=time.time())
 
 
-def _path(config: str | None) -> Path:
+def _place(config: str | None) -> Place:
+    """Where the ledger is. Where a killed gateway left notes beside it, they are stored first, if we may."""
+    settings = _configured(config)
+    path = ledger_file(settings.path, os.environ)
+    if has_notes(notes_of(path)):
+        store = PostgresStore(settings.database, path) if settings.database else SqliteStore(path)
+        with contextlib.suppress(LedgerUnusable):  # a gateway is running, or the file is not ours to write
+            store.open()
+        store.close()
+    return settings.database or path
+
+
+def _configured(config: str | None) -> LedgerSettings:
     try:
-        configured = load_file(config, resolve_secrets=False).settings.ledger.path
+        settings = load_file(config, resolve_secrets=False).settings.ledger
+        if "${" in settings.database:
+            settings = load_file(config, resolve_secrets=True).settings.ledger
     except ConfigError:
         if config is not None:
             raise
-        configured = None
-    return ledger_file(configured, os.environ)
+        return LedgerSettings()
+    return settings
 
 
 def _day(text: str, option: str) -> int:

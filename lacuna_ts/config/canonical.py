@@ -44,6 +44,9 @@ def _provider(entry: dict[str, Any], provider: Provider) -> dict[str, Any]:
             "type": provider.authorization.kind,
             "apikey": provider.authorization.key.template,
         }
+    elif provider.signed is not None:
+        written = entry["authorization"]
+        ours["authorization"] = {"type": written} if isinstance(written, str) else written
     flags = compatibility.FLAGS
     implied = compatibility.IMPLIED_BY_OPENAI_CHAT if "openai_chat" in provider.compatibility else ()
     ours["compatibility"] = {

@@ -69,7 +69,7 @@ def _provider(provider: Provider) -> dict[str, Any]:
         "baseurl": provider.baseurl,
         "vintage": provider.vintage,
         "disabled": provider.disabled_because or None,
-        "authorization": provider.authorization.kind if provider.authorization else None,
+        "authorization": told.kind if (told := provider.authorization or provider.signed) else None,
         "dialects": sorted(provider.dialects),
         "compatibility": sorted(provider.compatibility),
         "models": {glob: {"rewrite": rewrite} if rewrite else {} for glob, rewrite in provider.models},

@@ -17,6 +17,7 @@ Vintage = Literal["lacuna", "aperture", "lacuna-ts"]
 BUILT: Final = frozenset(
     {
         "openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings",
+        "bedrock_model_invoke", "bedrock_converse", "azure_openai",
         "gemini_generate_content", "google_generate_content", "google_raw_predict", "ollama_chat",
     }
 )  # fmt: skip
@@ -27,7 +28,7 @@ LACUNA_FLAGS: Final = (
 )  # fmt: skip
 FLAGS: Final = (
     *LACUNA_FLAGS,
-    "bedrock_converse", "experimental_gemini_cli_vertex_compat", "ollama_chat", "openai_completions",
+    "bedrock_converse", "azure_openai", "experimental_gemini_cli_vertex_compat", "ollama_chat", "openai_completions",
     "openai_embeddings", "openai_images", "openai_audio", "openai_moderations",
 )  # fmt: skip
 # What a server of OpenAI's chat API also offers, as a rule: true with it unless set false.

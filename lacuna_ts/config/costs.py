@@ -21,22 +21,25 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,8})([smhdw])\Z")
+_POSTGRES: Final = ("postgresql://", "postgres://")
 _SQLITE: Final = "sqlite:///"
 
 
 def read_ledger(file: FileLedger, found: Findings) -> LedgerSettings:
     """Where the ledger is and how long its rows stay."""
-    path = None
-    if file.url:
+    path, database = None, ""
+    if file.url.startswith(_POSTGRES) or file.url.startswith("${"):  # what is not replaced yet is not judged yet
+        database = file.url
+    elif file.url:
         path = file.url.removeprefix(_SQLITE)
         if not file.url.startswith(_SQLITE):
-            found.error(("ledger", "url"), "must be `sqlite:////ABSOLUTE/PATH`")
+            found.error(("ledger", "url"), "must be `sqlite:////ABSOLUTE/PATH` or `postgresql://HOST/DATABASE`")
         elif not path.startswith("/"):
             found.error(("ledger", "url"), "needs an absolute path, after three slashes: `sqlite:////var/lib/x.db`")
     span = _SPAN.match(file.retention)
     if file.retention and span is None:
         found.error(("ledger", "retention"), 'must be a number and a unit, s, m, h, d or w: `"400d"`')
-    return LedgerSettings(path, int(span[1]) * _UNITS[span[2]] if span else 0)
+    return LedgerSettings(path, int(span[1]) * _UNITS[span[2]] if span else 0, database)
 
 
 def read_prices(entries: Sequence[FilePrice], found: Findings) -> tuple[Override, ...]:

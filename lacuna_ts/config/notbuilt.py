@@ -26,9 +26,6 @@ OBSERVING: Final = (
     "exporters", "captures", "database", "auto_cost_basis", "mcp", "connectors", "flags", "chat_models",
     "filterable", "filterable_headers", "$schema",
 )  # fmt: skip
-PROVIDER_RESTRICTING: Final = {
-    "system_prompt": "system prompts are not built yet: starting without this one",
-}
 PROVIDER_OBSERVING: Final = (
     "fallback", "discover", "upstream",
 )  # fmt: skip
@@ -44,11 +41,12 @@ def take_out(document: Document, value: dict[str, Any]) -> tuple[dict[str, Any],
     kept = {
         key: part for key, part in value.items() if key not in RESTRICTING and key not in OBSERVING and key != "hooks"
     }
-    gone = {*PROVIDER_RESTRICTING, *PROVIDER_OBSERVING}
     providers = value.get("providers")
     if isinstance(providers, dict):
         kept["providers"] = {
-            name: {key: part for key, part in entry.items() if key not in gone} if isinstance(entry, dict) else entry
+            name: {key: part for key, part in entry.items() if key not in PROVIDER_OBSERVING}
+            if isinstance(entry, dict)
+            else entry
             for name, entry in providers.items()
         }
     return kept, problems
@@ -89,9 +87,7 @@ def _provider(name: str, entry: dict[str, Any]) -> Iterator[_Finding]:
     for key, part in entry.items():
         path = ("providers", name, key)
         text = f"providers.{name}.{key}"
-        if key in PROVIDER_RESTRICTING and part:
-            yield path, text, f"{PROVIDER_RESTRICTING[key]} {_LOOSER}", False
-        elif key in PROVIDER_OBSERVING and part:
+        if key in PROVIDER_OBSERVING and part:
             yield path, text, _OBSERVED, True
 
 

@@ -121,6 +121,7 @@ def _rule(provider: Provider) -> ProviderRule:
         labels=provider.labels,
         preference=provider.preference,
         opaque=provider.opaque,
+        default_model=provider.default_model or "",
         shared_state=provider.shared_state,
         disabled=provider.disabled,
         limits=tuple(

@@ -38,6 +38,10 @@ _NO_MEDIA: Final = ("openai_images", "openai_audio", "openai_moderations")
 
 PRESETS: Final[Mapping[str, Preset]] = {
     "anthropic": Preset("https://api.anthropic.com", "x-api-key", ("anthropic_messages",)),
+    "azure": Preset(
+        None, "api-key", ("azure_openai", "openai_chat", "openai_responses"), ("openai_moderations",),
+        path_prefix="/openai/v1",
+    ),
     "cerebras": Preset("https://api.cerebras.ai", "bearer", ("openai_chat",), ("openai_embeddings", *_NO_MEDIA)),
     "cohere": Preset(
         "https://api.cohere.com/compatibility/v1", "bearer", ("openai_chat",), ("openai_completions", *_NO_MEDIA)

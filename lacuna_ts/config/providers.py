@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import msgspec
 
 from lacuna_ts.config import baseurl, compatibility, google
+from lacuna_ts.config.cloud import SIGNED_TYPES, Unclear, read_signed
 from lacuna_ts.config.costs import read_basis
 from lacuna_ts.config.policy_of import glob_problem, limit_problem
 from lacuna_ts.config.presets import with_preset
@@ -36,7 +37,6 @@ RESERVED_NAMES: Final = frozenset(
 )  # fmt: skip
 # Authorization types that we know and have not built: the provider is disabled instead of called without a credential.
 UNBUILT_TYPES: Final = {
-    "iam": "AWS signatures (`iam`) are not built yet",
     "hec": "authorization `hec` is not built yet",
     "cf-aig-authorization": "authorization `cf-aig-authorization` is not built yet",
 }
@@ -77,19 +77,22 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         opaque=entry.opaque,
         shared_state=entry.shared_state,
         default_model=entry.default_model,
+        system_prompt=entry.system_prompt,
         limits=read_amounts(entry.limits, (*path, "limits"), found),
     )
     provider = _with_rules(provider, entry, path, found)
     provider = _with_dialects(provider, entry, path, found)
     try:
         url = _base_url(key, entry, path, found)
-        provider = replace(provider, baseurl=url, pricing=read_basis(entry, url))
-        credential = _authorization(provider, entry, path, found)
+        provider = replace(_at_azure(provider, url), pricing=read_basis(entry, url))
+        _check_no_key(entry, path, found)
+        signed = read_signed(provider, entry.authorization, path, found)
+        credential = _authorization(provider, entry, path, found) if signed is None else None
         if isinstance(credential, Google):
             provider = replace(provider, google=credential)
         else:
-            provider = replace(provider, authorization=credential)
-    except _Unusable as reason:
+            provider = replace(provider, signed=signed, authorization=credential)
+    except (_Unusable, Unclear) as reason:
         if not provider.disabled:
             found.warn(path, f"provider {key} is disabled: {reason}")
             provider = replace(provider, disabled=True, disabled_because=str(reason))
@@ -140,6 +143,14 @@ def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str
     return url
 
 
+def _at_azure(provider: Provider, url: str) -> Provider:
+    """`provider` at `url`. Paths of Azure's begin with `/openai`, which base URLs hold, or do not."""
+    if "azure_openai" not in provider.dialects:
+        return replace(provider, baseurl=url)
+    prefix = "/openai/v1" if provider.path_prefix is None else provider.path_prefix
+    return replace(provider, baseurl=url.removesuffix("/openai/v1").removesuffix("/openai"), path_prefix=prefix)
+
+
 def _proxy(text: str | None, where: Path, found: Findings) -> str | None:
     if text is not None and not baseurl.is_plain(text, ("http",)):
         found.error(where, "must be a URL that begins with http://, without user information")
@@ -152,6 +163,16 @@ def _path_prefix(text: str | None, where: Path, found: Findings) -> str | None:
     return text
 
 
+def _check_no_key(entry: FileProvider, path: Path, found: Findings) -> None:
+    kind = entry.authorization if isinstance(entry.authorization, str | None) else entry.authorization.type
+    if kind not in SIGNED_TYPES:
+        return
+    key_path, key = _key(entry, path, found)
+    if key is not None:
+        why = SIGNED_TYPES[kind]
+        found.error(key_path, f"authorization `{kind}` {why} and takes no `apikey`: take it out")
+
+
 def _authorization(
     provider: Provider, entry: FileProvider, path: Path, found: Findings
 ) -> Authorization | Google | None:
@@ -159,15 +180,13 @@ def _authorization(
     written = entry.authorization
     kind = written if isinstance(written, str) or written is None else written.type
     if kind is not None and kind not in (*KINDS, *UNBUILT_TYPES, google.KIND, "none"):
-        known = ", ".join((*KINDS, google.KIND, "iam", "none"))
+        known = ", ".join((*KINDS, google.KIND, *SIGNED_TYPES, "none"))
         found.error(
             (*path, "authorization"),
             f"provider {provider.id} has invalid authorization type: {kind} (use one of {known})",
         )
         return None
     key_path, key = _key(entry, path, found)
-    if kind == "iam" and key is not None:
-        found.error(key_path, "authorization `iam` signs with AWS credentials and takes no `apikey`: take it out")
     if kind in UNBUILT_TYPES:
         raise _Unusable(UNBUILT_TYPES[kind])
     if kind == "none" or entry.auth_mode == "none":
@@ -202,6 +221,8 @@ def _kind(written: str | None, provider: Provider) -> AuthorizationKind:
     for kind in get_args(AuthorizationKind):
         if kind == written:
             return kind  # type: ignore[no-any-return]
+    if "azure_openai" in provider.compatibility:
+        return "api-key"
     if "//api.anthropic.com" in provider.baseurl or provider.compatibility == {"anthropic_messages"}:
         return "x-api-key"
     if "//generativelanguage.googleapis.com" in provider.baseurl:

@@ -165,7 +165,6 @@ def _lists() -> str:
     )
     not_built = (
         (_names(notbuilt.RESTRICTING), "stops the start: a looser policy would hold without it"),
-        (f"in providers {_names(notbuilt.PROVIDER_RESTRICTING)}", "the same"),
         (f"in grants {_names(notbuilt.GRANT_RESTRICTING)}", "the same"),
         ("hooks with `fail_policy` `fail_closed`", "the same"),
         (f"{_names(notbuilt.OBSERVING[:-1])} `hooks`", "loads with a warning"),

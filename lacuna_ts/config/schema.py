@@ -158,8 +158,8 @@ class FileAuthorization(Section):
     """The credential that is added to each request."""
 
     type: str = Field(
-        description="`bearer`, `x-api-key`, `x-goog-api-key`, `api-key`, `google` (tokens for Vertex AI), `none`; "
-        "`iam` loads and disables the provider."
+        description="`bearer`, `x-api-key`, `x-goog-api-key`, `api-key`, `google` (tokens for Vertex AI), `iam` "
+        "(signed for AWS), `entra` (a token of Microsoft Entra for Azure), `none`."
     )
     apikey: str | None = Field(
         default=None, description="The key; best as `${credential:NAME}`, `${file:PATH}` or `${VAR}`."
@@ -177,6 +177,27 @@ class FileAuthorization(Section):
     location: str | None = Field(
         default=None, description="With `google`: where a path names no location. Else from the base URL."
     )
+    region: str | None = Field(
+        default=None, description="With `iam`: the region to sign for. Else from the base URL, else AWS's own settings."
+    )
+    service: str | None = Field(
+        default=None, description="With `iam`: the service to sign for. Else from the base URL and the dialects."
+    )
+    profile: str | None = Field(default=None, description="With `iam`: the profile in AWS's shared files.")
+    role_arn: str | None = Field(default=None, description="With `iam`: a role to assume.")
+    external_id: str | None = Field(default=None, description="With `iam` and `role_arn`: the role's external id.")
+    instance_metadata: bool = Field(
+        default=False, description="With `iam`: whether to ask the instance's metadata service for credentials."
+    )
+    tenant_id: str | None = Field(default=None, description="With `entra`: the tenant.")
+    client_id: str | None = Field(default=None, description="With `entra`: the application.")
+    client_secret: str | None = Field(
+        default=None, description="With `entra`: its secret; best as `${credential:NAME}` or `${file:PATH}`."
+    )
+    scope: str | None = Field(
+        default=None, description="With `entra`: what the token is for (Azure's cognitive services)."
+    )
+    token_url: str | None = Field(default=None, description="With `entra`: another token endpoint than Microsoft's.")
 
 
 class FileModelRule(Section):
@@ -269,7 +290,16 @@ class FileProvider(Section):
         default=False,
         description="Let everybody who may use it reach what lies there: files, earlier answers, containers.",
     )
-    default_model: str | None = Field(default=None, description="The model of requests that name none.")
+    default_model: str | None = Field(
+        default=None, min_length=1, max_length=256, description="The model of requests that name none."
+    )
+    system_prompt: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100_000,
+        description="Instructions that stand before all that a caller sends, in every request that generates. What has "
+        "no place for them is refused.",
+    )
     limits: list[FileAmounts] = Field(default=[], description="Ceilings for everybody who is sent there.")
     tailnet: bool = Field(
         default=False,

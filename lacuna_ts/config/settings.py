@@ -84,8 +84,30 @@ class Lacuna:
 
 
 @dataclass(frozen=True, slots=True)
+class Aws:
+    """Whose credentials sign requests to AWS; None leaves it to AWS's own settings."""
+
+    service: str
+    region: str | None = None
+    profile: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = None
+    instance_metadata: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Entra:
+    """An application whose tokens of Microsoft Entra are sent to Azure."""
+
+    token_url: str
+    client_id: str
+    client_secret: Secret
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
 class Authorization:
-    """The one credential that we add: which header it goes into, and the key."""
+    """The one credential that we add: which header a key goes into, or how to come by something better than a key."""
 
     kind: AuthorizationKind
     key: Secret
@@ -100,6 +122,18 @@ class Google:
     metadata: str | None = None  # where the metadata service is, as http://HOST[:PORT]
     project: str | None = None
     location: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What stands in for a key: `iam` or `entra`."""
+
+    identity: Aws | Entra
+
+    @property
+    def kind(self) -> Literal["iam", "entra"]:
+        """The type as it is written."""
+        return "iam" if isinstance(self.identity, Aws) else "entra"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +160,7 @@ class Provider:
     vintage: Vintage = "lacuna-ts"
     authorization: Authorization | None = None
     google: Google | None = None  # instead of `authorization`
+    signed: Signed | None = None  # instead of `authorization`
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # lower-case names; may hold credentials
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     forward_headers: tuple[str, ...] = ()  # globs on lower-case names
@@ -145,6 +180,7 @@ class Provider:
     opaque: bool = False
     shared_state: bool = False
     default_model: str | None = None
+    system_prompt: str | None = None  # before whatever else instructs its models
     limits: tuple[bytes, ...] = ()  # limit objects as JSON
     pricing: Basis = field(default_factory=Basis)
 
@@ -208,6 +244,7 @@ class LedgerSettings:
 
     path: str | None = None  # None: in the state directory
     retention_s: float = 0  # 0 is for ever
+    database: str = field(default="", repr=False)  # the address of a PostgreSQL database, perhaps with its password
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,5 +83,9 @@ class FilePrice(Section):
 class FileLedger(Section):
     """The record of every exchange."""
 
-    url: str = Field(default="", description="`sqlite:////ABSOLUTE/PATH`; default: `ledger.db` in the state directory.")
+    url: str = Field(
+        default="",
+        description="`sqlite:////ABSOLUTE/PATH`, or `postgresql://USER@HOST/DATABASE`, which several gateways may "
+        "share; default: `ledger.db` in the state directory.",
+    )
     retention: str = Field(default="", description='How long rows stay: `"400d"`, `"12h"`; default: for ever.')

@@ -7,13 +7,14 @@ one of these questions does not exist. `dialects.table` lists them; a conformanc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+import msgspec
 
-    import msgspec
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
     from lacuna_ts.framing.frames import Frame, Framing
     from lacuna_ts.terms import DialectId, Refusal, Usage
@@ -24,8 +25,7 @@ Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_mod
 METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
 
 
-@dataclass(frozen=True, slots=True)
-class PathMatch:
+class PathMatch(msgspec.Struct, frozen=True):
     """What a method and a path ask for, before any body is read."""
 
     operation: Operation
@@ -35,14 +35,13 @@ class PathMatch:
     model: str | None = None  # where the path names it, percent-decoded once
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A request body, read once: the facts that are judged, and each top-level value exactly as it was sent.
 
     Later steps change `fields` through `Dialect.outgoing` only, so the bytes that go up are the ones that were judged.
     """
 
-    model: str
+    model: str  # "": none is named, where a body could name one
     is_streaming: bool = False
     max_output_tokens: int | None = None
     fields: Mapping[str, msgspec.Raw] | None = None
@@ -50,8 +49,7 @@ class Asked:
     opaque: bytes = b""  # the body, where nobody reads it
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """The same question in the words that go upstream."""
 
     path: str
@@ -115,6 +113,12 @@ class Dialect(Protocol):
         """The same request, asking for at most `max_output` tokens of output; one that asks for less is left alone.
 
         Raises BadRequest where the dialect has no way to say it, so that such a limit is never passed over.
+        """
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """The same request with `text` before all else that instructs the model: nothing sent takes its place.
+
+        What generates nothing is left alone. Raises BadRequest where there is no way to say it.
         """
 
     def outgoing_query(self, query: str) -> str:

@@ -6,7 +6,6 @@ the same, or one model would be judged and another asked. Field names come in tw
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from lacuna_ts.dialects.base import Asked, Outgoing
 from lacuna_ts.dialects.google_pointing import state_in
 from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, figure, read_count, read_judged, table
 from lacuna_ts.dialects.paths import decode_name, path_for
+from lacuna_ts.dialects.prefacing import is_absent, item_first, refuse_lookalikes, with_field
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.frames import MAX_PENDING_BYTES, WHOLE
 from lacuna_ts.framing.json_array import JSON_ARRAY
@@ -38,6 +38,7 @@ VERBS: Final[Mapping[str, Operation]] = {
 STREAMING: Final = ("streamGenerateContent", "streamRawPredict")
 
 _CONFIG: Final = ("generationConfig", "generation_config")
+_INSTRUCTIONS: Final = ("systemInstruction", "system_instruction")
 _WITH_MODEL: Final = ("generateContentRequest", "generate_content_request")
 _PLAIN: Final = frozenset(
     {
@@ -107,6 +108,20 @@ class GoogleWords:
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `maxOutputTokens` in the generation config, under whichever of its two names."""
         return _lowered(asked, max_output)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the first part of the system instruction, under each of its two names that was sent."""
+        if match.operation != "generate" or asked.fields is None:
+            return asked
+        sent = [name for name in _INSTRUCTIONS if not is_absent(asked.fields.get(name))]
+        for name in sent:
+            content = read_fields(bytes((asked.fields or {})[name]))
+            refuse_lookalikes(content, "parts")
+            content["parts"] = msgspec.Raw(
+                item_first(content.get("parts", msgspec.Raw(b"[]")), {"text": text}, f"{name}.parts")
+            )
+            asked = with_field(asked, name, write_fields(content))
+        return asked if sent else with_field(asked, _INSTRUCTIONS[0], msgspec.json.encode({"parts": [{"text": text}]}))
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in its path, and in its body where that repeats it."""
@@ -269,7 +284,9 @@ def _lowered(asked: Asked, most: int) -> Asked:
                 config[key] = msgspec.Raw(msgspec.json.encode(each))
         fields[name] = msgspec.Raw(write_fields(config))
     asked_for = asked.max_output_tokens
-    return replace(asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most))
+    return msgspec.structs.replace(
+        asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most)
+    )
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------

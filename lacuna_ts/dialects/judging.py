@@ -6,7 +6,6 @@ those that mean the same everywhere.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,7 +17,7 @@ from lacuna_ts.terms import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lacuna_ts.dialects.base import Asked
+    from lacuna_ts.dialects.base import Asked, PathMatch
 
 MAX_MODEL_NAME: Final = 256
 MAX_COUNT: Final = 2**53 - 1  # beyond it, readers of JSON disagree about integers
@@ -62,15 +61,23 @@ def read_judged(body: bytes, judged: frozenset[str], plain: frozenset[str]) -> d
 
 
 def read_model(fields: Mapping[str, msgspec.Raw]) -> str:
-    """Return the model's name as sent. Raises BadRequest unless it is a plain, printable, bounded string."""
+    """Return the model's name as sent, "" when there is none.
+
+    Raises BadRequest unless it is a plain, printable, bounded string.
+    """
     raw = fields.get("model")
     if raw is None:
-        raise BadRequest("The field `model` is missing: name the model to use.")
+        return ""
     try:
         name = _READ_NAME.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadRequest("The field `model` must be a string.") from None
     return check_model(name)
+
+
+def model_asked(match: PathMatch, fields: Mapping[str, msgspec.Raw]) -> str:
+    """Return the model that the path names, or else the body. Raises BadRequest."""
+    return match.model if match.model is not None else read_model(fields)
 
 
 def check_model(name: str) -> str:
@@ -119,7 +126,9 @@ def lowered(asked: Asked, name: str, others: tuple[str, ...], most: int, answers
         if (read_count(fields, one) or 0) > each or not sent:
             fields[one] = msgspec.Raw(msgspec.json.encode(each))
     asked_for = asked.max_output_tokens
-    return replace(asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most))
+    return msgspec.structs.replace(
+        asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most)
+    )
 
 
 def figure(value: object) -> int | None:

@@ -6,7 +6,6 @@ was used.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,13 @@ import msgspec
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, figure, read_count, read_judged, read_switch
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import (
+    is_absent,
+    refuse_lookalikes,
+    system_message_first,
+    text_first,
+    with_field,
+)
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.frames import MAX_PENDING_BYTES, WHOLE
 from lacuna_ts.framing.json_fields import read_fields, write_fields
@@ -27,8 +33,9 @@ if TYPE_CHECKING:
     from lacuna_ts.dialects.base import ListedModel, Operation
     from lacuna_ts.framing.frames import Frame, Framing
 
+_CHAT: Final = "/api/chat"
 _OPERATIONS: Final[Mapping[str, Operation]] = {
-    "/api/chat": "generate",
+    _CHAT: "generate",
     "/api/generate": "generate",
     "/api/embed": "embed",
     "/api/show": "describe",
@@ -43,6 +50,8 @@ _PLAIN: Final = _OWN | frozenset(
         "tools", "input", "truncate", "dimensions", "context", "verbose", "logprobs", "top_logprobs",
     }
 )  # fmt: skip
+_RAW_NULL: Final = msgspec.Raw(b"null")
+_EMPTY: Final = (b"null", b"false", b'""')
 _READ_NAME: Final = msgspec.json.Decoder(str)
 _FRAMINGS: Final = {"application/x-ndjson": NDJSON, "application/json": WHOLE}
 _FIGURES: Final = ("prompt_eval_count", "eval_count")
@@ -86,7 +95,19 @@ class OllamaChat:
         options = {} if sent is None or bytes(sent) == b"null" else read_fields(bytes(sent))
         options["num_predict"] = msgspec.Raw(msgspec.json.encode(max_output))
         fields["options"] = msgspec.Raw(write_fields(options))
-        return replace(asked, fields=fields, max_output_tokens=max_output)
+        return msgspec.structs.replace(asked, fields=fields, max_output_tokens=max_output)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the first message, or at the begin of `system`. Refused with what would leave it out of the prompt."""
+        if match.operation != "generate" or asked.fields is None:
+            return asked
+        for name in ("raw", "template"):
+            refuse_lookalikes(asked.fields, name)
+            if bytes(asked.fields.get(name, _RAW_NULL)) not in _EMPTY:
+                raise BadRequest(f"Leave the field `{name}` out here: it would leave out this provider's instructions.")
+        if match.path != _CHAT:
+            return with_field(asked, "system", text_first(asked.fields.get("system"), text, "system"))
+        return asked if is_absent(asked.fields.get("messages")) else system_message_first(asked, text)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place. Usage comes without asking."""
@@ -96,6 +117,8 @@ class OllamaChat:
         if model != asked.model:
             name = msgspec.Raw(msgspec.json.encode(check_model(model)))
             fields = {key: name if key in {"model", "name"} else value for key, value in fields.items()}
+            if not asked.model:
+                fields["model"] = name
         return Outgoing(match.path, write_fields(fields))
 
     def outgoing_query(self, query: str) -> str:  # noqa: ARG002 - there is nothing to ask so
@@ -194,7 +217,7 @@ _READ_ANSWER: Final = msgspec.json.Decoder(_Answer)
 
 
 def _model(fields: Mapping[str, msgspec.Raw]) -> str:
-    """The model as sent; older clients call it `name`. Raises BadRequest when the two disagree."""
+    """The model as sent, "" for none; older clients call it `name`. Raises BadRequest when the two disagree."""
     raws = [fields[key] for key in ("model", "name") if key in fields]
     try:
         names = {_READ_NAME.decode(raw) for raw in raws}
@@ -203,7 +226,7 @@ def _model(fields: Mapping[str, msgspec.Raw]) -> str:
     if len(names) > 1:
         raise BadRequest("The fields `model` and `name` name two models: leave `name` out.")
     if not names:
-        raise BadRequest("The field `model` is missing: name the model to use.")
+        return ""
     return check_model(names.pop())
 
 

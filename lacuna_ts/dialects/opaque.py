@@ -42,6 +42,10 @@ class Opaque(OpenAIWords):
         """Refused: what we do not read cannot be kept within a bound."""
         raise BadRequest("Your `max_output_tokens` cannot be kept on this path: use one that the gateway reads.")
 
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - there is no telling
+        """Refused: what we do not read cannot be instructed."""
+        raise BadRequest("This provider's instructions cannot be given on this path: use one that the gateway reads.")
+
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:  # noqa: ARG002 - it names none
         """The same again."""
         return Outgoing(match.path, asked.opaque)

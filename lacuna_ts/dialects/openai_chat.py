@@ -11,14 +11,15 @@ from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     check_model,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
 )
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import system_message_first
 from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
@@ -55,7 +56,7 @@ class OpenAIChat(OpenAIWords):
         limits = [n for name in ("max_completion_tokens", "max_tokens") if (n := read_count(fields, name)) is not None]
         choices = read_count(fields, "n") or 1
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream"),
             max_output_tokens=max(limits) * choices if limits else None,
             fields=fields,
@@ -69,6 +70,10 @@ class OpenAIChat(OpenAIWords):
         if other in sent and name not in sent:
             name, other = other, name
         return lowered(asked, name, (other,), max_output, read_count(sent, "n") or 1)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the first message."""
+        return system_message_first(asked, text) if match.operation == "generate" else asked
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place; a stream is asked to report its usage."""

@@ -11,14 +11,16 @@ from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     check_model,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
 )
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import is_array, text_first, with_field
+from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
@@ -31,6 +33,7 @@ _PLAIN: Final = _OWN | frozenset(
         "frequency_penalty", "logit_bias", "user", "seed",
     }
 )  # fmt: skip
+_READ_PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class OpenAICompletions(OpenAIWords):
@@ -53,7 +56,7 @@ class OpenAICompletions(OpenAIWords):
         limit = read_count(fields, "max_tokens")
         answers = max(read_count(fields, "n") or 1, read_count(fields, "best_of") or 1)
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream"),
             max_output_tokens=None if limit is None else limit * answers,
             fields=fields,
@@ -65,6 +68,20 @@ class OpenAICompletions(OpenAIWords):
         sent = asked.fields or {}
         answers = max(read_count(sent, "n") or 1, read_count(sent, "best_of") or 1)
         return lowered(asked, "max_tokens", (), max_output, answers)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """At the begin of each prompt. Refused before prompts that are tokens already."""
+        if match.operation != "generate" or asked.fields is None:
+            return asked
+        sent = asked.fields.get("prompt")
+        if not is_array(sent):
+            return with_field(asked, "prompt", text_first(sent, text, "prompt"))
+        try:
+            prompts = _READ_PROMPTS.decode(sent or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise BadRequest("Send each `prompt` as text here: this provider's instructions come before it.") from None
+        raws = [msgspec.Raw(text_first(one, text, "prompt")) for one in prompts]
+        return with_field(asked, "prompt", msgspec.json.encode(raws))
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place; a stream is asked to report its usage."""

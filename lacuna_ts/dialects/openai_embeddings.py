@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, read_judged, read_model
+from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, model_asked, read_judged
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, usage_in
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
@@ -36,10 +36,16 @@ class OpenAIEmbeddings(OpenAIWords):
         if match.operation != "embed":
             return Asked(match.model or "")
         fields = read_judged(body, _JUDGED, _PLAIN)
-        return Asked(read_model(fields), fields=fields, points_at=state_named(fields, top=STATE_FIELDS, deep=()))
+        return Asked(
+            model_asked(match, fields), fields=fields, points_at=state_named(fields, top=STATE_FIELDS, deep=())
+        )
 
     def capped(self, asked: Asked, max_output: int) -> Asked:  # noqa: ARG002 - nothing to lower
         """As it is: nothing comes out that would be counted."""
+        return asked
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - nothing is instructed
+        """As it is: nothing is generated."""
         return asked
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:

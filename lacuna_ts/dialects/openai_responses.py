@@ -19,15 +19,16 @@ from lacuna_ts.dialects.judging import (
     check_model,
     figure,
     lowered,
+    model_asked,
     read_count,
     read_judged,
-    read_model,
     read_switch,
     table,
 )
 from lacuna_ts.dialects.openai_family import OpenAIWords, error_of
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import text_first, with_field
 from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.framing.sse import encode_event
 from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage
@@ -104,7 +105,7 @@ class OpenAIResponses(OpenAIWords):
             return Asked(match.model or "")
         fields = read_judged(body, _JUDGED, _PLAIN)
         return Asked(
-            read_model(fields),
+            model_asked(match, fields),
             is_streaming=read_switch(fields, "stream") and match.operation == "generate",
             max_output_tokens=read_count(fields, "max_output_tokens"),
             fields=fields,
@@ -114,6 +115,13 @@ class OpenAIResponses(OpenAIWords):
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `max_output_tokens`."""
         return lowered(asked, "max_output_tokens", (), max_output)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - wherever there is a body
+        """At the begin of `instructions`; counted with the rest where tokens are counted."""
+        if asked.fields is None:
+            return asked
+        sent = asked.fields.get("instructions")
+        return with_field(asked, "instructions", text_first(sent, text, "instructions"))
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in place. Usage comes without asking."""

@@ -6,6 +6,9 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.anthropic_messages import AnthropicMessages
+from lacuna_ts.dialects.azure_openai import AzureOpenAI
+from lacuna_ts.dialects.bedrock_converse import BedrockConverse
+from lacuna_ts.dialects.bedrock_model_invoke import BedrockModelInvoke
 from lacuna_ts.dialects.gemini_generate_content import GeminiGenerateContent
 from lacuna_ts.dialects.google_generate_content import GoogleGenerateContent
 from lacuna_ts.dialects.google_raw_predict import GoogleRawPredict
@@ -28,15 +31,22 @@ ANTHROPIC_MESSAGES: Final[Dialect] = AnthropicMessages()
 OPENAI_COMPLETIONS: Final[Dialect] = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final[Dialect] = OpenAIEmbeddings()
 
+AZURE_OPENAI: Final[Dialect] = AzureOpenAI(
+    chat=OPENAI_CHAT, completions=OPENAI_COMPLETIONS, embeddings=OPENAI_EMBEDDINGS, responses=OPENAI_RESPONSES
+)
+
 GEMINI: Final[Dialect] = GeminiGenerateContent()
 VERTEX: Final[Dialect] = GoogleGenerateContent()
 RAW_PREDICT: Final[Dialect] = GoogleRawPredict()
 OLLAMA: Final[Dialect] = OllamaChat()
 
+BEDROCK_MODEL_INVOKE: Final[Dialect] = BedrockModelInvoke()
+BEDROCK_CONVERSE: Final[Dialect] = BedrockConverse()
+
 # OpenAI's chat before its other dialects: it is the one that answers listings.
 ALL_DIALECTS: Final[tuple[Dialect, ...]] = (
     OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS, GEMINI, VERTEX,
-    RAW_PREDICT, OLLAMA,
+    RAW_PREDICT, OLLAMA, BEDROCK_MODEL_INVOKE, BEDROCK_CONVERSE, AZURE_OPENAI,
 )  # fmt: skip
 BY_ID: Final[Mapping[DialectId, Dialect]] = {dialect.id: dialect for dialect in ALL_DIALECTS}
 
@@ -47,6 +57,10 @@ _ANTHROPIC_FIRST: Final[tuple[Dialect, ...]] = (
 _METHODS: Final = ("GET", "POST", "DELETE")
 # What a path looks like to those who speak a dialect, also where nothing is served under it.
 _ERRORS: Final = (
+    (
+        re.compile(r"/(?:model/.+/(?:invoke|converse|count-tokens)[^/]*|foundation-models(?:/.*)?)\Z"),
+        BEDROCK_MODEL_INVOKE,
+    ),
     (re.compile(r"/publishers/(?!google/)[^/]+/models|[rR]awPredict\Z"), RAW_PREDICT),
     (re.compile(r"/publishers/google/models"), VERTEX),
     (re.compile(r"/v1beta/|/models/[^/]+:[A-Za-z]+\Z"), GEMINI),

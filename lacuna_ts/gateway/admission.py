@@ -24,19 +24,34 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Counting tokens and looking at what lies there cost nothing; what nobody reads might cost anything.
-LIMITED: Final = METERED | {"opaque"}
+# Counting tokens costs nothing, and fetching what lies there is a request without tokens; what nobody reads might cost
+# anything.
+LIMITED: Final = METERED | {"opaque", "stored"}
+_WITHOUT_OUTPUT: Final = frozenset({"embed", "stored"})
+
+_UNKEPT: Final = Refusal(
+    "ledger_unavailable",
+    "Your use is limited by the day, the month or in money, and cannot be written down just now. Try again soon, "
+    "and if it stays so, tell whoever runs the gateway.",
+    5.0,
+)
 
 
 def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: Allowance) -> Asked | Refusal:
     """Hold what the request will probably use. Returns it as it may be sent: with its output kept within limits."""
     exchange = live.exchange
     assert exchange.caller is not None, "whoever is not known has been refused"
+    ledger = parts.ledger
+    if ledger is not None and ledger.problem:
+        kept = _without_ledger(allowance)
+        if kept is None:
+            return _UNKEPT
+        allowance = kept
     ask = Ask(
         exchange.provider,
         exchange.upstream_model,
         input_tokens((asked.opaque,) if asked.fields is None else asked.fields.values()),
-        asked.max_output_tokens,
+        0 if exchange.operation in _WITHOUT_OUTPUT else asked.max_output_tokens,
     )
     held = parts.keeper.reserve(
         exchange.caller, allowance.ceilings, allowance.grants, ask, now=live.now(), wall=parts.now()
@@ -49,11 +64,22 @@ def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: A
     return asked if most is None else dialect.capped(asked, most)
 
 
+def _without_ledger(allowance: Allowance) -> Allowance | None:
+    """What is left of it while nothing can be written: without the grants that would be charged for days or months."""
+    if any(one.must_be_kept for one in allowance.ceilings):
+        return None
+    grants = tuple(one for one in allowance.grants if one is None or not one.must_be_kept)
+    return allowance._replace(grants=grants) if grants else None
+
+
 def settle(live: Live, reservation: Reservation) -> None:
-    """Charge what was used. What was not told of an answer that was cut off is charged as it was held."""
+    """Charge what was used. What was not told of an answer that was cut off is charged, and noted, as it was held."""
     exchange = live.exchange
+    is_answered = _is_answered(exchange)
+    if is_answered:
+        exchange.usage = reservation.filled_in(exchange.usage)
     try:
-        reservation.settle(exchange.usage, is_answered=_is_answered(exchange), now=live.now(), wall=live.parts.now())
+        reservation.settle(exchange.usage, is_answered=is_answered, now=live.now(), wall=live.parts.now())
     except Exception:  # noqa: BLE001 - a price that cannot be worked out must not cost the record of the exchange
         _log.exception("%s: our bug: what it used was not charged", exchange.id)
 

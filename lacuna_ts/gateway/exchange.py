@@ -22,12 +22,13 @@ from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
 from lacuna_ts.gateway.keeping import session_of, settle_price
 from lacuna_ts.gateway.listings import answer_listing
-from lacuna_ts.gateway.relay import pass_on
-from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, opaque_route, route, without_base
+from lacuna_ts.gateway.relay import is_about_our_key, pass_on, with_another_key
+from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, azure_or_openai, opaque_route, route, without_base
 from lacuna_ts.gateway.running import NEVER, READER_STALLED, Ending
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
+from lacuna_ts.policy.routing import default_model
 from lacuna_ts.terms import DialectId, Exchange, Refusal
 
 if TYPE_CHECKING:
@@ -39,9 +40,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# boto3 sends no type with an invocation. No web page can do so across sites without telling its origin.
+UNTYPED: Final = frozenset({"bedrock_model_invoke"})
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
 LARGE_BYTES: Final = 256 * 1024  # a body beyond this is taken in steps, between which others have their turn
+FIRST_ERROR: Final = 400
+NAMING: Final = frozenset({"generate", "embed", "count_tokens", "describe"})  # what asks for a model, and names it
+NAMELESS: Final = Refusal("bad_request", "The field `model` is missing: name the model to use.")
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
 
@@ -133,6 +139,8 @@ async def _converse(live: Live) -> Refusal | None:
         exchange.operation = own_pages.OWN
         live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await own_pages.answer(live, here.path, knock, rights)
+    if here.is_tentative:
+        here = azure_or_openai(here, down.method, path, knock, rights=rights, table=parts.table)
     exchange.client = parts.clients.classify(knock.text(b"user-agent") if b"user-agent" in knock.headers else None)
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
     if here.match.operation in {"list_models", "get_model"}:
@@ -147,7 +155,8 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         asked = here.dialect.read_request(here.match, b"")
         return await _judge(live, here, knock, asked, parts=parts, rights=rights)
     is_opaque = here.match.operation == "opaque"
-    if not (is_opaque or knock.headers.get(b"content-type", b"").lower().startswith(b"application/json")):
+    kind = knock.headers.get(b"content-type", b"application/json" if here.dialect.id in UNTYPED else b"")
+    if not (is_opaque or kind.lower().startswith(b"application/json")):
         return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
@@ -177,18 +186,30 @@ async def _judge(
     exchange = live.exchange
 
     # May they, and where does it go?
-    question = Question(
-        rights, exchange.client, here.dialect.id, here.provider, asked.model, here.match.operation, asked.points_at
-    )
+    operation, named, model = here.match.operation, here.provider, asked.model
+    if not model and operation in NAMING:
+        default = default_model(rights, parts.table, dialect=here.dialect.id, named_provider=named)
+        if default is None:
+            return NAMELESS
+        named, model = default[0].id, default[1]
+    question = Question(rights, exchange.client, here.dialect.id, named, model, operation, asked.points_at)
     plan = decide(question, parts.table)
     if isinstance(plan, Refusal):
-        return plan
+        if not (here.is_tentative and plan.code == "no_provider"):
+            return plan
+        question = question._replace(named_provider=None)
+        plan = decide(question, parts.table)
+        if isinstance(plan, Refusal):
+            return plan
     exchange.provider, exchange.labels = plan.provider, plan.labels
     exchange.judged_model, exchange.upstream_model = plan.judged_model, plan.upstream_model
     live.recheck = lambda: _still_allowed(live, parts, question)
+    preface = parts.providers[plan.provider].preface
+    if preface is not None:
+        asked = here.dialect.prefaced(here.match, asked, preface)
 
     # Is there room?
-    if plan.limits is not None and here.match.operation in LIMITED:
+    if plan.limits is not None and operation in LIMITED:
         admitted = admit(live, parts, here.dialect, asked, plan.limits)
         if isinstance(admitted, Refusal):
             return admitted
@@ -217,16 +238,17 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         body=outgoing.body if outgoing.body or down.method not in BODILESS else None,
     )
     exchange.attempts = 1
-    ledger = parts.ledger
-    if ledger is not None:
+    if parts.ledger is not None:
         exchange.session = session_of(down.raw_headers)
-        ledger.open(exchange)
+        parts.ledger.open(exchange)
     parts.meters.sent(exchange)
     sent_at = live.now()
     exchange.overhead_s = sent_at - live.heard_at
 
     # Send it, and pass the answer on.
     response = await parts.upstream.send(request)
+    if response.status >= FIRST_ERROR and is_about_our_key(response):
+        response = await with_another_key(live, provider, request, response)
     hides_usage = outgoing.hides_usage
     del request, outgoing  # or a copy of the prompt would be kept for as long as the answer runs
     exchange.upstream_s = live.now() - sent_at
@@ -242,9 +264,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     )
     exchange.is_streaming = meter.is_stream
     try:
-        if ledger is not None:
-            await ledger.written(exchange)  # what is answered from here on can no more be lost
-        return await pass_on(response, meter, live, provider.authorizer.key)
+        return await pass_on(response, meter, live, provider)
     finally:
         exchange.usage = meter.usage()
         response.release()
@@ -288,7 +308,8 @@ def _nothing_here(method: str, path: str, upgrade: bytes) -> Refusal:
         "unknown_path",
         "Nothing is served under this path. Known are /v1/chat/completions, /v1/responses, /v1/messages, "
         "/v1/messages/count_tokens, /v1/completions, /v1/embeddings, /v1/models, /v1beta/models/{m}:generateContent and"
-        " its kin, Vertex AI's paths, /api/chat and what else of Ollama's only asks, each also behind /PROVIDER.",
+        " its kin, the paths of Vertex AI, Bedrock and Azure, /api/chat and what else of Ollama's only asks, each also"
+        " behind /PROVIDER.",
     )
 
 
@@ -323,7 +344,8 @@ def _close(live: Live) -> None:
     exchange.total_s = live.elapsed()
     if exchange.operation == own_pages.OWN and not exchange.refusal:
         return
-    if exchange.usage.source != "none":
+    is_priced = exchange.entry is not None and exchange.entry[1] == exchange.usage
+    if exchange.usage.source != "none" and not is_priced:
         settle_price(exchange, parts.prices)
     parts.meters.record(exchange)
     if parts.ledger is not None:

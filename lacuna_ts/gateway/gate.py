@@ -7,8 +7,9 @@ read them. Forwarding headers are none of this file's business (`tailnet.peer`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from lacuna_ts.terms import Refusal, printable
 
@@ -45,8 +46,7 @@ _MEANING: dict[bytes, bytes] = {}  # raw header name -> the name we read it unde
 _MEANINGS_KEPT: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Knock:
+class Knock(msgspec.Struct, frozen=True):
     """A request that is well-formed, meant for us, and not sent by some web page."""
 
     path: str  # raw, begins with "/"

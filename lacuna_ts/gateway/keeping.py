@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.ledger.entry import UNPRICED
@@ -10,13 +11,16 @@ from lacuna_ts.metering.prices import cost_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lacuna_ts.gateway.running import Running
+    from lacuna_ts.gateway.running import Live, Running
+    from lacuna_ts.ledger.ledger import Ledger
     from lacuna_ts.metering.pricebook import PriceBook
     from lacuna_ts.terms import Exchange, Usage
 
 # Headers in which coding agents name the conversation that a request belongs to.
 _SESSIONS: Final = frozenset({b"x-claude-code-session-id", b"session-id", b"session_id", b"x-session-id"})
 _LONGEST_SESSION: Final = 128
+_REFUSED: Final = 300  # statuses from here on are no answers
+_NOTED_AT_ONCE: Final = 100
 
 
 def session_of(raw_headers: Sequence[tuple[bytes, bytes]]) -> str:
@@ -35,9 +39,25 @@ def settle_price(exchange: Exchange, prices: PriceBook) -> None:
     exchange.cost_nano, exchange.price_source = _priced(exchange, exchange.usage, prices)
 
 
-def note_streams(running: Running) -> None:
+def note_whole(live: Live, ledger: Ledger) -> None:
+    """Note an answer that is about to go out in one piece, with what it cost: none that anybody got can be lost."""
+    exchange = live.exchange
+    if live.meter is not None:
+        exchange.usage = live.meter.usage()
+        if live.reservation is not None and exchange.upstream_status < _REFUSED:
+            exchange.usage = live.reservation.filled_in(exchange.usage)
+        if exchange.usage.source != "none":
+            settle_price(exchange, live.parts.prices)
+    ledger.answers_whole(exchange)
+
+
+async def note_streams(running: Running) -> None:
     """Tell the ledger what the streams under way have used by now, where it has changed since it was last told."""
-    for live in running.streams():
+    for number, live in enumerate(running.streams()):
+        if number % _NOTED_AT_ONCE == _NOTED_AT_ONCE - 1:
+            await asyncio.sleep(0)  # however many there are, nobody waits for all of them
+        if live.exchange.is_closed:
+            continue
         ledger = live.parts.ledger
         if ledger is None or live.meter is None:
             continue

@@ -26,13 +26,12 @@ async def answer_listing(live: Live, here: DialectRoute, rights: Rights, *, is_g
     exchange.dialect, exchange.handler = dialect.id, dialect.handler
     if not rights.grants:
         return no_grant()
-    models = models_for(rights, parts.table, exchange.client, here.provider)
-    if (
-        here.provider is not None
-        and not models
-        and here.provider not in usable_providers(rights, parts.table, exchange.client)
-    ):
-        return no_provider(here.provider)
+    provider = here.provider
+    models = models_for(rights, parts.table, exchange.client, provider)
+    if provider is not None and not models and provider not in usable_providers(rights, parts.table, exchange.client):
+        if not here.is_tentative:
+            return no_provider(provider)
+        models = models_for(rights, parts.table, exchange.client, None)
     if here.match.operation == "list_models":
         body = dialect.model_list(models)
     else:

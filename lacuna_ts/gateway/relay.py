@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.gateway.answers import KEY_REJECTED, REQUEST_ID
+from lacuna_ts.gateway.keeping import note_whole
 from lacuna_ts.gateway.running import NEVER, READER_STALLED
 from lacuna_ts.upstream.blanking import blank_key
 from lacuna_ts.upstream.failures import protocol_failure
@@ -20,26 +21,38 @@ if TYPE_CHECKING:
     from lacuna_ts.gateway.running import Live
     from lacuna_ts.metering.meter import Meter
     from lacuna_ts.terms import Refusal
-    from lacuna_ts.upstream.authorizers.base import Key
-    from lacuna_ts.upstream.wire import UpstreamResponse
+    from lacuna_ts.upstream.provider import UpstreamProvider
+    from lacuna_ts.upstream.wire import OutgoingRequest, UpstreamResponse
 
 _log = logging.getLogger(__name__)
 
 WHOLE_BYTES: Final = 256 * 1024
 _LONGEST_ERROR_BYTES: Final = 1024 * 1024  # an error answer is read whole, because our key may show in it
 _UNAUTHORIZED: Final = 401
+_ABOUT_US: Final = frozenset({_UNAUTHORIZED, 400, 403})
+# What AWS says about a signature, with more of it than a caller should see.
+_AWS_REJECTIONS: Final = frozenset(
+    {
+        "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException", "InvalidClientTokenId",
+        "ExpiredTokenException", "ExpiredToken", "IncompleteSignatureException", "IncompleteSignature",
+        "MissingAuthenticationTokenException", "MissingAuthenticationToken", "InvalidAccessKeyId",
+    }
+)  # fmt: skip
 _ERRORS_FROM: Final = 400
 
 
-async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, key: Key | None) -> Refusal | None:
-    """Pass an answer on to the caller; `key` is our own credential, None when there is none.
+async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, provider: UpstreamProvider) -> Refusal | None:
+    """Pass an answer of `provider` on to the caller.
 
     Returns a refusal instead when the provider rejects our key. Raises UpstreamError when the provider breaks off,
     ConnectionError when nobody is there to read.
     """
-    if key is not None and response.status == _UNAUTHORIZED:
+    key = provider.authorizer.key
+    if key is not None and is_about_our_key(response):
         live.exchange.upstream_error = "auth"
         _log.error("provider %s rejects our key: give it a valid one", live.exchange.provider)
+        if provider.lasting is not None:
+            provider.lasting.rejected()
         return KEY_REJECTED
     headers = answer_headers(response.headers.items(), is_decoded=meter.decodes)
     headers.append((REQUEST_ID, live.exchange.id))
@@ -57,10 +70,39 @@ async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, key: Key
     return None
 
 
+def is_about_our_key(response: UpstreamResponse) -> bool:
+    """Whether the provider does not take the key that we sent, whatever else it says."""
+    if response.status not in _ABOUT_US:
+        return False
+    return (
+        response.status == _UNAUTHORIZED
+        or response.headers.get("x-amzn-errortype", "").partition(":")[0] in _AWS_REJECTIONS
+    )
+
+
+async def with_another_key(
+    live: Live, provider: UpstreamProvider, request: OutgoingRequest, rejection: UpstreamResponse
+) -> UpstreamResponse:
+    """Send once more with another key, where there is one now; else give the rejection back. Raises UpstreamError."""
+    try:
+        again = await provider.with_another_key(request)
+    except BaseException:
+        rejection.close()
+        raise
+    if again is None:
+        return rejection
+    rejection.release()
+    live.exchange.attempts += 1
+    _log.info("provider %s rejects our key: trying the one that is there now", live.exchange.provider)
+    return await live.parts.upstream.send(again)
+
+
 async def _send_whole(status: int, headers: Headers, body: bytes, live: Live) -> None:
     live.exchange.status = status
     live.exchange.bytes_out = len(body)
-    live.exchange.first_byte_s = live.elapsed()
+    live.exchange.first_byte_s = live.exchange.total_s = live.elapsed()
+    if live.parts.ledger is not None:
+        note_whole(live, live.parts.ledger)
     live.expect(live.parts.settings.timeouts.write_stall_s, READER_STALLED)
     await live.down.answer(status, headers, body)
     live.deadline = NEVER
@@ -73,6 +115,8 @@ async def _stream(response: UpstreamResponse, meter: Meter, live: Live, headers:
     write_stall_s = live.parts.settings.timeouts.write_stall_s or NEVER
     exchange.status = response.status
     live.late = READER_STALLED
+    if live.parts.ledger is not None:
+        live.parts.ledger.answers(exchange)  # what is answered from here on can no more be lost
     await live.down.start(response.status, headers)
     while chunk := await next_chunk():
         passed = feed(chunk)

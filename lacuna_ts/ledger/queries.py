@@ -1,4 +1,4 @@
-"""What the ledger is asked: sums of usage, and rows to take away. Readers open the file for themselves, read-only.
+"""What the ledger is asked: sums of usage, and rows to take away. Readers open the ledger for themselves, read-only.
 
 Sums come from the table of days, so that they cost the same however many requests there were.
 """
@@ -10,22 +10,28 @@ import csv
 import io
 import sqlite3
 from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import msgspec
 
-from lacuna_ts.ledger.entry import COLUMNS
+from lacuna_ts.ledger.entry import COLUMNS, LISTED
+from lacuna_ts.ledger.postgres_store import Session, unreachable
 from lacuna_ts.ledger.schema import SUMS
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+Place = Path | str  # SQLite's file, or the address of a database
 By = Literal["user", "model", "provider", "label", "day"]
 BYS: Final[tuple[str, ...]] = get_args(By)
-_COLUMN: Final = {"user": "user", "model": "provider || '/' || model", "provider": "provider", "label": "labels"}
+_COLUMN: Final = {
+    "user": '"user"', "model": "provider || '/' || model", "provider": "provider", "label": "labels", "day": "day",
+}  # fmt: skip
 _SUMS: Final = ", ".join(f"SUM({name})" for name in SUMS)
+_EPOCH: Final = date(1970, 1, 1)
 _EXPORTED_AT_ONCE: Final = 1000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
@@ -40,7 +46,7 @@ class Asked:
     caller: str | None = None
 
 
-def usage(path: Path, asked: Asked) -> list[dict[str, Any]]:
+def usage(path: Place, asked: Asked) -> list[dict[str, Any]]:
     """Sums by group, the most expensive first (days in order). Raises LedgerUnusable.
 
     A request with several labels stands under each of them.
@@ -50,14 +56,15 @@ def usage(path: Path, asked: Asked) -> list[dict[str, Any]]:
     if asked.caller is not None:
         where += " AND caller = ?"
         values.append(asked.caller)
-    column = "date(day * 86400, 'unixepoch')" if asked.by == "day" else _COLUMN[asked.by]
+    column = _COLUMN[asked.by]
     sql = f"SELECT {column}, {_SUMS} FROM days WHERE {where} GROUP BY 1"  # noqa: S608 - nothing in it is from outside
     with _reader(path) as connection:
         groups = [dict(zip((asked.by, *SUMS), row, strict=True)) for row in connection.execute(sql, values)]
     if asked.by == "label":
         groups = _by_label(groups)
     if asked.by == "day":
-        return sorted(groups, key=lambda group: str(group["day"]))
+        groups.sort(key=lambda group: int(group["day"]))
+        return [group | {"day": (_EPOCH + timedelta(group["day"])).isoformat()} for group in groups]
     return sorted(groups, key=lambda group: (-group["cost_nano"], -group["input_tokens"], str(group[asked.by])))
 
 
@@ -72,14 +79,14 @@ def _by_label(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def rows(path: Path, first_us: int, end_us: int, caller: str | None = None) -> Iterator[dict[str, Any]]:
+def rows(path: Place, first_us: int, end_us: int, caller: str | None = None) -> Iterator[dict[str, Any]]:
     """The rows that began in [first, end), oldest first. Raises LedgerUnusable."""
     where = "began_us >= ? AND began_us < ?"
     values: list[int | str] = [first_us, end_us]
     if caller is not None:
         where += " AND caller = ?"
         values.append(caller)
-    sql = f"SELECT {', '.join(COLUMNS)} FROM exchanges WHERE {where} ORDER BY began_us"  # noqa: S608 - our own names
+    sql = f"SELECT {LISTED} FROM exchanges WHERE {where} ORDER BY began_us"  # noqa: S608 - our own names
     with _reader(path) as connection:
         cursor = connection.execute(sql, values)
         while found := cursor.fetchmany(_EXPORTED_AT_ONCE):
@@ -103,7 +110,7 @@ def as_csv(row: dict[str, Any] | None = None) -> str:
     return line.getvalue()
 
 
-def owner(path: Path, provider: str, kind: str, identifier: str) -> str | None:
+def owner(path: Place, provider: str, kind: str, identifier: str) -> str | None:
     """Whose what lies at a provider is, None when nobody is known to have made it. Raises LedgerUnusable."""
     with _reader(path) as connection:
         found = connection.execute(
@@ -113,14 +120,21 @@ def owner(path: Path, provider: str, kind: str, identifier: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _reader(path: Path) -> Iterator[sqlite3.Connection]:
-    if not path.exists():
-        raise LedgerUnusable(f"there is no ledger at {path}: it is made when `lacuna-ts run` starts")
+def _reader(place: Place) -> Iterator[Any]:
+    if isinstance(place, str):
+        with Session(place, options="-c default_transaction_read_only=on") as session:
+            try:
+                yield session
+            except session.error as error:
+                raise unreachable(place, error) from error
+        return
+    if not place.exists():
+        raise LedgerUnusable(f"there is no ledger at {place}: it is made when `lacuna-ts run` starts")
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        connection = sqlite3.connect(f"{place.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
         try:
             yield connection
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise LedgerUnusable(f"the ledger {path} cannot be read: {error}") from error
+        raise LedgerUnusable(f"the ledger {place} cannot be read: {error}") from error

@@ -9,7 +9,8 @@ from lacuna_ts.ledger.schema import SUMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
+
+    from lacuna_ts.ledger.queries import Place
 
 DAY_S: Final = 86_400
 DEFAULT_DAYS: Final = 30
@@ -21,7 +22,7 @@ class WrongQuestion(ValueError):
 
 
 def document(
-    path: Path, question: Mapping[str, str], *, now: float, caller: str | None = None, lost: int = 0
+    path: Place, question: Mapping[str, str], *, now: float, caller: str | None = None, lost: int = 0
 ) -> dict[str, Any]:
     """Sums of usage. `question`: `by` (user, model, provider, label, day) and `days`, today included.
 

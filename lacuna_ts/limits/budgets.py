@@ -43,6 +43,7 @@ NOTICED: Final = (50, 80, 100)  # per cent of a day's or month's amount
 USUAL_OUTPUT: Final = 4096  # tokens, as long as too few answers were seen
 _ANSWERS_KEPT: Final = 64
 _ANSWERS_NEEDED: Final = 20
+_LOOKED_AT_EVERY: Final = 4  # answers
 _SLOT_WAIT_S: Final = 1.0  # when a running request will end is not known
 
 
@@ -91,9 +92,9 @@ class Counter:
         used = self.look(now, wall)
         if self.is_exact:
             return used + self.held + need <= self.amount
-        if need == 0 and self.kind == "money":
-            return True  # what costs nothing needs no room
-        return used + self.held + max(need, 1) <= self.amount or (self.held == 0 and used < self.amount)
+        if need == 0:
+            return True  # what uses nothing needs no room
+        return used + self.held + need <= self.amount or (self.held == 0 and used < self.amount)
 
     def left(self, now: float, wall: float) -> int:
         """What is neither used nor held."""
@@ -131,7 +132,7 @@ class Counter:
 class Account:
     """The counters of one limit of one owner, and what answers were like there."""
 
-    __slots__ = ("_answers", "counters", "id", "is_priced", "limit", "owner", "usual_output")
+    __slots__ = ("_answers", "_seen", "counters", "id", "is_priced", "learns", "limit", "owner", "usual_output")
 
     def __init__(self, account_id: str, limit: Limit, owner: str, zone: tzinfo, wall: float) -> None:
         self.id = account_id
@@ -139,6 +140,8 @@ class Account:
         self.owner = owner  # for people: a login, tags, a pool
         self.counters = tuple(Counter(name, amount, zone, wall) for name, amount in limit.amounts)
         self._answers: deque[int] = deque(maxlen=_ANSWERS_KEPT)
+        self._seen = 0
+        self.learns = any(not one.is_exact for one in self.counters)
         self.is_priced = any(one.kind == "money" for one in self.counters)
         self.usual_output = USUAL_OUTPUT  # tokens that 95 of 100 recent answers stayed within
 
@@ -146,7 +149,8 @@ class Account:
         """Take note of how long an answer was."""
         answers = self._answers
         answers.append(output_tokens)
-        if len(answers) >= _ANSWERS_NEEDED:
+        self._seen += 1
+        if self._seen >= _ANSWERS_NEEDED and self._seen % _LOOKED_AT_EVERY == 0:
             self.usual_output = sorted(answers)[len(answers) * 95 // 100]
 
     @property

@@ -15,15 +15,17 @@ After a start the counters are filled with `restore`, from `Charge` rows:
     input_tokens, output_tokens, cache_read_tokens   input includes cache reads
     nano_usd   what it cost, None when unpriced
 
-Rows may add up exchanges of one account and one `wall` hour when they are older than an hour; younger ones stand alone.
+Rows may add up exchanges of one account: those older than an hour of one day, younger ones of one second.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from lacuna_ts.limits import wording
-from lacuna_ts.limits.budgets import Account, Counter, Needs, used_by
+import msgspec
+
+from lacuna_ts.limits.budgets import Account, Needs
+from lacuna_ts.limits.way import Way
 from lacuna_ts.limits.windows import Rolling
 from lacuna_ts.terms import NO_USAGE, Refusal, Usage
 
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import tzinfo
 
+    from lacuna_ts.limits.budgets import Counter
     from lacuna_ts.terms import Caller, Limit
 
 _ACCOUNTS_KEPT: Final = 50_000
+_WAYS_KEPT: Final = 50_000
 
 
 class Charge(NamedTuple):
@@ -84,25 +88,28 @@ class Notice(NamedTuple):
 class Reservation:
     """What one admitted request holds. Ends with `settle`, which may be called again without effect."""
 
-    __slots__ = ("_ask", "_guess", "_holds", "_keeper", "accounts", "max_output_tokens")
+    __slots__ = ("_ask", "_guess", "_keeper", "_way", "charged", "max_output_tokens")
 
-    def __init__(
-        self, keeper: Keeper, ask: Ask, guess: Needs, holds: list[tuple[Account, Counter, int]], accounts: list[Account]
-    ) -> None:
+    def __init__(self, keeper: Keeper, ask: Ask, guess: Needs, way: Way) -> None:
         self._keeper: Keeper | None = keeper
         self._ask = ask
         self._guess = guess
-        self._holds = holds
-        self.accounts = accounts
-        tops = [
-            one.limit.max_output_tokens for one in accounts if one.limit.max_output_tokens and not one.limit.is_shadow
-        ]
-        self.max_output_tokens: int | None = min(tops) if tops else None  # what the answer is to be kept within
+        self._way = way
+        self.charged = way.charged  # the accounts, for the ledger
+        self.max_output_tokens = way.max_output_tokens  # what the answer is to be kept within
 
-    @property
-    def charged(self) -> tuple[str, ...]:
-        """The accounts, for the ledger."""
-        return tuple(one.id for one in self.accounts)
+    def filled_in(self, usage: Usage) -> Usage:
+        """The usage of an answered request, with what nobody told of it as it was held."""
+        told_in, told_out = usage.input_tokens, usage.output_tokens
+        guess = self._guess
+        if not guess.tokens or (told_in is not None and (told_out is not None or not guess.output)):
+            return usage
+        return msgspec.structs.replace(
+            usage,
+            input_tokens=guess.input if told_in is None else told_in,
+            output_tokens=guess.output if told_out is None else told_out,
+            source="estimated",
+        )
 
     def settle(self, usage: Usage, *, is_answered: bool, now: float, wall: float) -> None:
         """Charge what was used. `is_answered`: a provider answered with success, so that silence is not nothing."""
@@ -110,9 +117,7 @@ class Reservation:
         if keeper is None:
             return
         self._keeper = None
-        keeper.settle(
-            self._ask, self._guess, self._holds, self.accounts, usage, is_answered=is_answered, now=now, wall=wall
-        )
+        keeper.settle(self._way, self._ask, self._guess, usage, is_answered=is_answered, now=now, wall=wall)
 
 
 class Keeper:
@@ -129,6 +134,7 @@ class Keeper:
         self._cost = cost
         self._on_notice = on_notice
         self._accounts: dict[tuple[str, str], Account] = {}
+        self._ways: dict[tuple[Caller, tuple[Limit, ...], Limit | None], Way] = {}
         self._restored: dict[str, list[Charge]] = {}
         self._restored_at = (0.0, 0.0)
         self._wall = 0.0
@@ -151,72 +157,38 @@ class Keeper:
     ) -> Reservation | Refusal:
         """Admit a request that every ceiling and one of `grants` has room for, or say which limit refuses it."""
         self._wall = wall = max(wall, self._wall)
-        bound = [self._account(one, caller) for one in ceilings]
-        guess: Needs | None = None
-        for account in bound:
-            guess = self._needs(account, ask, guess)
+        bound = tuple(ceilings)
         first: Refusal | None = None
         for limit in grants:
-            accounts = bound if limit is None else [*bound, self._account(limit, caller)]
-            needs = guess if limit is None else self._needs(accounts[-1], ask, guess)
-            if needs is None:
-                needs = _NOTHING
-            for account in accounts:
-                if account.is_priced:
-                    needs = Needs(*needs[:-1], self._price(ask, needs))
-                    break
-            refusal = self._refusal(accounts, needs, ask, now, wall)
+            way = self._ways.get((caller, bound, limit)) or self._way(caller, bound, limit)
+            needs = way.needs(ask.input_tokens, ask.max_output_tokens)
+            if way.is_priced and needs.tokens:
+                usage = Usage(needs.input, needs.output, source="estimated")
+                needs = Needs(*needs[:-1], self._cost(ask.provider, ask.model, usage))
+            refusal = way.refusal(needs, ask.model, now, wall)
             if refusal is None:
-                return self._admit(accounts, needs, ask, now, wall)
+                way.take(needs, now, wall, self._notice)
+                self.open += 1
+                return Reservation(self, ask, needs, way)
             if first is None or (refusal.retry_after_s or 0) < (first.retry_after_s or 0):
                 first = refusal
         assert first is not None, "a request is only judged when a grant opens it"
         return first
 
-    def _needs(self, account: Account, ask: Ask, other: Needs | None) -> Needs:
-        """What `ask` will probably use; of several accounts, the one that has seen the longest answers counts."""
-        usual = account.usual_output
-        asked = ask.max_output_tokens
-        top = account.limit.max_output_tokens
-        output = usual if asked is None else min(asked, usual)
-        output = output if top is None else min(output, top)
-        if other is not None and other.output >= output:
-            return other
-        return Needs(1, 1, ask.input_tokens + output, ask.input_tokens, output, 0)
+    def _way(self, caller: Caller, ceilings: tuple[Limit, ...], grant: Limit | None) -> Way:
+        self._make_room()
+        limits = ceilings if grant is None else (*ceilings, grant)
+        way = Way([self._account(one, caller) for one in limits])
+        if len(self._ways) >= _WAYS_KEPT:
+            self._ways.clear()
+        self._ways[caller, ceilings, grant] = way
+        return way
 
-    def _refusal(self, accounts: Sequence[Account], needs: Needs, ask: Ask, now: float, wall: float) -> Refusal | None:
-        for account in accounts:
-            limit = account.limit
-            if limit.is_shadow:
-                continue
-            if limit.max_input_tokens is not None and ask.input_tokens > limit.max_input_tokens:
-                return wording.too_large(ask.input_tokens, limit.max_input_tokens)
-            for counter in account.counters:
-                need = needs[counter.place]
-                if need is None:
-                    return wording.unpriced(ask.model, counter.name)
-                if not counter.admits(need, now, wall):
-                    return wording.spent(counter, need, now, wall)
-        return None
-
-    def _price(self, ask: Ask, needs: Needs) -> int | None:
-        return self._cost(ask.provider, ask.model, Usage(needs.input, needs.output, source="estimated"))
-
-    def _admit(self, accounts: list[Account], needs: Needs, ask: Ask, now: float, wall: float) -> Reservation:
-        holds: list[tuple[Account, Counter, int]] = []
-        for account in accounts:
-            for counter in account.counters:
-                kind = counter.kind
-                if kind == "requests":
-                    counter.look(now, wall)
-                    counter.use(1, now, wall)
-                    self._notice(account, counter)
-                    continue
-                need = needs[counter.place] or 0  # None: unpriced, in a shadow
-                counter.held += need
-                holds.append((account, counter, need))
-        self.open += 1
-        return Reservation(self, ask, needs, holds, accounts)
+    def _make_room(self) -> None:
+        """Forget accounts that hold and have used nothing, when there are too many."""
+        if len(self._accounts) >= _ACCOUNTS_KEPT:
+            self._accounts = {key: one for key, one in self._accounts.items() if not one.is_idle}
+            self._ways.clear()  # or what was forgotten would be counted on beside what is made anew
 
     def _account(self, limit: Limit, caller: Caller) -> Account:
         if limit.pool:
@@ -225,8 +197,6 @@ class Keeper:
             owner = f"node:{caller.node.stable_id}" if limit.is_per_node else caller.key
         account = self._accounts.get((limit.key, owner))
         if account is None:
-            if len(self._accounts) >= _ACCOUNTS_KEPT:
-                self._accounts = {key: one for key, one in self._accounts.items() if not one.is_idle}
             shown = limit.pool or (f"{caller.label}@{caller.node.name}" if limit.is_per_node else caller.label)
             account = Account(f"{limit.key}|{owner}", limit, shown, self._zone, self._wall)
             self._accounts[limit.key, owner] = account
@@ -236,42 +206,14 @@ class Keeper:
     # --- the truth ----------------------------------------------------------------------------------------------
 
     def settle(
-        self,
-        ask: Ask,
-        guess: Needs,
-        holds: Sequence[tuple[Account, Counter, int]],
-        accounts: Iterable[Account],
-        usage: Usage,
-        *,
-        is_answered: bool,
-        now: float,
-        wall: float,
+        self, way: Way, ask: Ask, guess: Needs, usage: Usage, *, is_answered: bool, now: float, wall: float
     ) -> None:
         """Let go of what one reservation holds and charge what was used. Called by the reservation, once."""
         self._wall = wall = max(wall, self._wall)
         self.open -= 1
-        for _, counter, held in holds:  # before anything that could go wrong
-            counter.held -= held
-        cost: int | None = -1
-        for account, counter, _ in holds:
-            kind = counter.kind
-            if kind == "concurrent":
-                continue
-            counter.look(now, wall)
-            if kind == "money":
-                if cost == -1:
-                    cost = self._charged_money(ask, guess, usage, is_answered=is_answered)
-                amount = cost or 0
-            else:
-                taken = used_by(
-                    usage, guess, counts_cache_reads=account.limit.counts_cache_reads, is_answered=is_answered
-                )
-                amount = sum(taken) if kind == "tokens" else taken[0] if kind == "input" else taken[1]
-            counter.use(amount, now, wall)
-            self._notice(account, counter)
-        if usage.output_tokens is not None:
-            for account in accounts:
-                account.learn(usage.output_tokens)
+        way.release(guess)  # before anything that could go wrong
+        cost = self._charged_money(ask, guess, usage, is_answered=is_answered) if way.is_priced else None
+        way.charge(usage, guess, cost, now, wall, self._notice, is_answered=is_answered)
 
     def _charged_money(self, ask: Ask, guess: Needs, usage: Usage, *, is_answered: bool) -> int | None:
         if usage.input_tokens is None and usage.output_tokens is None:
@@ -323,10 +265,8 @@ class Keeper:
     def standing_of(self, limit: Limit, caller: Caller, now: float, wall: float) -> list[Standing]:
         """The amounts of one limit, as they stand for `caller`."""
         self._wall = wall = max(wall, self._wall)
+        self._make_room()
         return list(_standings(self._account(limit, caller), now, wall))
-
-
-_NOTHING: Final = Needs(1, 1, 0, 0, 0, 0)
 
 
 def _standings(account: Account, now: float, wall: float) -> Iterator[Standing]:

@@ -36,6 +36,7 @@ class ProviderRule:
     opaque: bool = False
     disabled: bool = False
     shared_state: bool = False  # whether what lies there (files, earlier answers) may be reached by all who may use it
+    default_model: str = ""  # of requests that name none
     limits: tuple[ScopedLimit, ...] = ()  # ceilings for everybody who goes there
     named: Globs = field(init=False, repr=False)  # the patterns of `models`
     names: tuple[str, ...] = field(init=False, repr=False)  # the models that it has by name: listed, or exact rules

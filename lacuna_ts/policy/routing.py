@@ -27,6 +27,19 @@ def visible(rights: Rights, table: ProviderTable, provider: str) -> ProviderRule
     return rule if rule is not None and rights.speak_of(rule) else None
 
 
+def default_model(
+    rights: Rights, table: ProviderTable, *, dialect: str, named_provider: str | None
+) -> tuple[ProviderRule, str] | None:
+    """The provider that a request which names no model goes to, and the model there. None: it has to name one."""
+    if named_provider is not None:
+        rule = visible(rights, table, named_provider)
+        return (rule, rule.default_model) if rule is not None and rule.default_model else None
+    for rule in table.in_order:
+        if rule.default_model and dialect in rule.dialects and rights.speak_of(rule):
+            return rule, rule.default_model
+    return None
+
+
 def candidates(
     rights: Rights, table: ProviderTable, *, dialect: str, named_provider: str | None, model: str
 ) -> tuple[Candidate, ...]:

@@ -16,10 +16,13 @@ from lacuna_ts.gateway.crowd import Crowd, most_connections
 from lacuna_ts.gateway.parts import Parts, RightsBook, request_ids
 from lacuna_ts.gateway.running import Running
 from lacuna_ts.ledger.ledger import Ledger
+from lacuna_ts.ledger.postgres_store import PostgresStore
 from lacuna_ts.ledger.sqlite_store import SqliteStore
-from lacuna_ts.limits.keeper import Keeper
+from lacuna_ts.limits.keeper import Charge, Keeper
+from lacuna_ts.limits.windows import calendar_window
 from lacuna_ts.metering.pricebook import PriceBook
-from lacuna_ts.service.google import google_oauth, vertex_place
+from lacuna_ts.service.credentials import credential_of
+from lacuna_ts.service.google import vertex_place
 from lacuna_ts.service.pricedata import DataSource
 from lacuna_ts.tailnet.addresses import is_tailnet
 from lacuna_ts.tailnet.daemon import TailnetWatch
@@ -27,7 +30,7 @@ from lacuna_ts.tailnet.identify import Identifier
 from lacuna_ts.tailnet.localapi import LocalApi
 from lacuna_ts.telemetry.record import Meters
 from lacuna_ts.terms import printable
-from lacuna_ts.upstream.provider import Patience, UpstreamProvider, authorizer_for
+from lacuna_ts.upstream.provider import Patience, UpstreamProvider
 from lacuna_ts.upstream.send import AiohttpUpstream
 from lacuna_ts.upstream.session import open_session
 
@@ -71,7 +74,8 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
     """Build what outlives a reload. Needs a running loop; connects to nothing yet. Raises LedgerUnusable."""
     ledger = None
     if ledger_path is not None:
-        store = SqliteStore(ledger_path)
+        database = settings.ledger.database
+        store = PostgresStore(database, ledger_path) if database else SqliteStore(ledger_path)
         store.open()
         ledger = Ledger(store, retention_s=settings.ledger.retention_s, now=time.time)
     api = LocalApi(socket_path)
@@ -89,6 +93,8 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
         ledger_queue=lambda: 0 if ledger is None else len(ledger),
     )
     keeper = Keeper(ZoneInfo(settings.limits_timezone), lambda *_: None, _announcer(meters))  # `assemble` brings prices
+    if ledger is not None:
+        _take_over(keeper, ledger, ZoneInfo(settings.limits_timezone))
     meters.follow_limits(lambda: keeper.standings(time.perf_counter(), time.time()))
     return Lasting(
         api=api,
@@ -108,6 +114,15 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
         data=DataSource(),
         ledger=ledger,
     )
+
+
+def _take_over(keeper: Keeper, ledger: Ledger, zone: ZoneInfo) -> None:
+    """Let limits begin where they ended before this start. Nothing is served yet. Raises LedgerUnusable."""
+    wall = time.time()
+    month, day = calendar_window(wall, "month", zone)[0], calendar_window(wall, "day", zone)[0]
+    sums = ledger.store.charged(round(month * 1e6), round(day * 1e6), round(wall * 1e6))
+    charges = (Charge(account, wall_us / 1e6, *figures) for account, wall_us, *figures in sums)
+    keeper.restore(charges, now=time.perf_counter(), wall=wall)
 
 
 def _descriptors() -> int:
@@ -143,13 +158,13 @@ def _left(expiry: float | None) -> float | None:
 
 def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvider:
     """The provider as it is sent to; `upstream` is what fetches tokens where it needs some."""
-    authorization, timeouts = provider.authorization, provider.timeouts
-    tokens = google_oauth(provider.google, upstream) if provider.google is not None else None
+    timeouts, credential = provider.timeouts, credential_of(provider, upstream)
     return UpstreamProvider(
         base_url=provider.baseurl,
-        authorizer=tokens
-        or (authorizer_for(authorization.kind, authorization.key) if authorization else authorizer_for(None, None)),
-        lasting=tokens,
+        authorizer=credential.authorizer,
+        lasting=credential.lasting,
+        stored=credential.stored,
+        signer=credential.signer,
         place=vertex_place(provider),
         headers=tuple(provider.headers.items()),
         add_headers=provider.add_headers,
@@ -157,6 +172,7 @@ def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvide
         path_prefix=provider.path_prefix,
         proxy=provider.proxy,
         only_tailnet=provider.tailnet,
+        preface=provider.system_prompt,
         patience=Patience(timeouts.connect_s, timeouts.first_byte_s, timeouts.idle_s, timeouts.total_s),
     )
 

@@ -222,7 +222,7 @@ class Daemon:
     async def _note_streams(self) -> None:
         while True:
             await asyncio.sleep(_NOTE_EVERY_S)
-            note_streams(self._lasting.running)
+            await note_streams(self._lasting.running)
 
     async def _wind_down(self) -> None:
         drain_s = self._settings.timeouts.drain_s or _DEFAULT_DRAIN_S
@@ -243,7 +243,7 @@ class Daemon:
         await self._lasting.upstream.close()
         self._lasting.api.close()
         if self._lasting.ledger is not None:
-            await asyncio.to_thread(self._lasting.ledger.stop)
+            await self._lasting.ledger.stop()
         self._lasting.log.flush()
 
 
@@ -256,4 +256,4 @@ def settle() -> None:
 
 def _lasting_settings(settings: Settings) -> tuple[object, ...]:
     """What of the settings is used once, at the start."""
-    return (settings.listen, settings.tailnet, settings.limits_timezone, settings.ledger.path)
+    return (settings.listen, settings.tailnet, settings.limits_timezone, settings.ledger.path, settings.ledger.database)

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lacuna_ts.standin import provider_answers as answers
-from lacuna_ts.standin import provider_google
+from lacuna_ts.standin import provider_aws, provider_azure, provider_google
 from lacuna_ts.standin import provider_responses as responses
 from lacuna_ts.standin.provider_script import ECHOES_KEY, Script, SeenRequest, rate_limited, redirect
 
@@ -258,6 +258,7 @@ class StandInProvider:
         """Status, content type, and a whole body or the frames of a stream."""
         status, content_type, said = script.status, "application/json", self._spoken(seen, script)
         other = provider_google.say(seen, script, self.models, len(self.requests)) if said is None else None
+        other = other or provider_aws.say(seen, script, len(self.requests))
         if other is not None:
             content_type, said = other
         if script.body is not None:
@@ -271,12 +272,13 @@ class StandInProvider:
         return status, script.content_type or content_type, said
 
     def _spoken(self, seen: SeenRequest, script: Script) -> bytes | Iterator[bytes] | None:
-        path = seen.path.removeprefix("/v1")
+        azure = provider_azure.meant(seen)
+        path = (azure.path if azure else seen.path).removeprefix("/v1")
         if seen.method in ("GET", "HEAD"):
             return self._listing(seen, path)
         if script.body is not None or path not in _PATHS:
             return None
-        body = seen.json()
+        body = azure.model | seen.json() if azure else seen.json()
         if path in _COUNTING:
             return _COUNTING[path](body)
         cache = (script.cache_read_tokens, script.cache_write_5m_tokens, script.cache_write_1h_tokens)
@@ -303,6 +305,8 @@ class StandInProvider:
 
     def _refusal(self, seen: SeenRequest, status: int) -> bytes:
         message = f"{answers.ANNOUNCEMENT} It was told to answer {status}."
+        if seen.path.startswith("/model/"):
+            return provider_aws.aws_error(message)
         if "/messages" in seen.path:
             return answers.anthropic_error(message, "api_error", len(self.requests))
         return answers.openai_error(message, "server_error", None)

@@ -144,6 +144,10 @@ _DOWN: Final = frozenset(
         "cf-ray", "x-groq-id", "x-trace-id", "x-generation-id",
         # what was done, not to whom it belongs
         "openai-processing-ms", "openai-version", "openai-model", "anthropic-version", "x-amzn-errortype",
+        "x-amzn-bedrock-content-type", "x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count",
+        "x-amzn-bedrock-cache-read-input-token-count", "x-amzn-bedrock-cache-write-input-token-count",
+        "x-amzn-bedrock-invocation-latency", "x-amzn-bedrock-performanceconfig-latency",
+        "x-amzn-bedrock-service-tier",
         "x-ms-error-code", "x-ms-region", "azureml-model-session",
     }
 )  # fmt: skip

@@ -6,9 +6,14 @@ each dialect's headers) is kept here.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
+from lacuna_ts.errors import KeyUnavailable
 from lacuna_ts.upstream.authorizers.bearer import Bearer
 from lacuna_ts.upstream.authorizers.key_header import KeyHeader
 from lacuna_ts.upstream.authorizers.none import NoKey
@@ -19,7 +24,7 @@ from lacuna_ts.upstream.wire import OutgoingRequest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from lacuna_ts.upstream.authorizers.base import Authorizer, Key, Lasting, Signer
+    from lacuna_ts.upstream.authorizers.base import Authorizer, Key, Lasting, Signer, StoredKey
     from lacuna_ts.upstream.vertex import VertexPlace
 
 AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
@@ -49,6 +54,7 @@ class UpstreamProvider:
     base_url: str
     authorizer: Authorizer = field(default_factory=NoKey)
     lasting: Lasting | None = None  # the authorizer, where its credential has to be waited for before `request`
+    stored: StoredKey | None = None  # the authorizer's key, where it may be changed while we run
     signer: Signer | None = None  # the authorizer, where it signs what is sent
     headers: Sequence[tuple[str, str]] = ()  # configured: sent with every request, instead of the caller's
     add_headers: Sequence[tuple[str, str]] = ()  # configured: sent beside what is there
@@ -58,6 +64,7 @@ class UpstreamProvider:
     path_prefix: str | None = None  # what stands for the `/v1` of a path; None: what the base URL says
     proxy: str | None = None  # an HTTP proxy that leads to it (a node without a tun device reaches the tailnet so)
     only_tailnet: bool = False  # no address outside the tailnet is dialled
+    preface: str | None = None  # instructions that stand before all that a caller sends
     _rules: dict[tuple[str, ...], HeaderRules] = field(default_factory=dict, init=False, repr=False)
 
     def request(
@@ -98,3 +105,28 @@ class UpstreamProvider:
             proxy=self.proxy,
             only_tailnet=self.only_tailnet,
         )
+
+    async def with_another_key(self, request: OutgoingRequest) -> OutgoingRequest | None:
+        """`request` once more, for when the provider rejected the key in it. None when we have no other."""
+        if self.lasting is not None:
+            if not await self.lasting.renewed(request.headers):
+                return None
+        elif self.stored is not None:
+            await asyncio.to_thread(_read_again, self.stored)
+        else:
+            return None
+        headers = request.headers.copy()
+        try:
+            self.authorizer.authorize(headers)
+            if self.signer is not None:
+                self.signer.sign(request.method, request.url, headers, request.body)
+        except KeyUnavailable:
+            return None
+        return None if headers == request.headers else msgspec.structs.replace(request, headers=headers)
+
+
+def _read_again(key: StoredKey) -> None:
+    # Another request may have read it already: what was sent is compared with, not what was known. A file that is
+    # being replaced just now leaves us the key that we have.
+    with contextlib.suppress(KeyUnavailable):
+        key.refresh()

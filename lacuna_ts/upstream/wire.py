@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+from multidict import CIMultiDict
 
 from lacuna_ts.errors import UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from multidict import CIMultiDict, MultiMapping
+    from multidict import MultiMapping
 
     from lacuna_ts.terms import RefusalCode
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingRequest:
+class OutgoingRequest(msgspec.Struct, frozen=True):
     """One request, ready for the wire. Durations are seconds; None waits for ever."""
 
     method: str
     url: str  # from `target.upstream_url`: sent as it is, never quoted again
-    headers: CIMultiDict[str] = field(repr=False)  # holds our key
-    body: bytes | None = field(default=None, repr=False)
+    headers: CIMultiDict[str]  # holds our key
+    body: bytes | None = None
     connect_s: float | None = 5.0  # name, connection and TLS together
     first_byte_s: float | None = None  # until the head of the answer is whole, connecting included
     idle_s: float | None = None  # between two pieces of the answer, only while one is waited for
     total_s: float | None = None  # from sending until the last piece
     proxy: str | None = None  # URL of an HTTP proxy to go through
     only_tailnet: bool = False  # dial no address outside the tailnet; what a proxy dials is the proxy's business
+
+    def __repr__(self) -> str:
+        """Without what it carries: our key and a prompt."""
+        return f"OutgoingRequest({self.method} {self.url})"
 
 
 class UpstreamFailure(UpstreamError):

@@ -119,8 +119,14 @@ def budget(rounds: int) -> Result:
     return Result("budget", "identity to log, per request", min(totals), 15, "us", spread(totals), details)
 
 
+def admission(rounds: int) -> Result:
+    """Holding and charging what one request uses."""
+    found = [inside("admission")["admission"] for _ in range(rounds)]
+    return Result("admission", "limits, per request of a typical caller", min(found), 5, "us", spread(found))
+
+
 SCENARIOS: dict[str, Callable[[int], Result | list[Result]]] = {
-    one.__name__: one for one in (http, latency, sse, start, idle, growth, metrics, budget, *scale.SCENARIOS)
+    one.__name__: one for one in (http, latency, sse, start, idle, growth, metrics, budget, admission, *scale.SCENARIOS)
 }
 
 

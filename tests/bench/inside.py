@@ -1,9 +1,9 @@
-"""What can only be measured inside: `python inside.py budget|metrics|prompt|whois` prints one JSON line.
+"""What can only be measured inside: `python inside.py budget|metrics|admission|prompt|whois` prints one JSON line.
 
 `budget`: what identity, policy, body, metering, metrics and log add to one request, each in microseconds, with the
 parts that the daemon builds. `metrics`: for how long rendering holds the loop, in CPU time of its thread, so that other
-processes on the machine do not count. `prompt`: the same of a large
-prompt. `whois`: what a question to tailscaled costs.
+processes on the machine do not count. `admission`: what limits add, for a caller with one grant and one ceiling.
+`prompt`: for how long a large prompt holds the loop. `whois`: what a question to tailscaled costs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import uvloop
 from fast_provider import UNARY
@@ -25,7 +26,9 @@ from tailnet import address_of
 from lacuna_ts.cli.run import harden
 from lacuna_ts.config.load import load
 from lacuna_ts.dialects.table import BY_ID
+from lacuna_ts.limits.keeper import Ask, Keeper, Reservation
 from lacuna_ts.metering.meter import Meter
+from lacuna_ts.policy.ceilings import limit_of
 from lacuna_ts.policy.decide import Plan, Question, decide
 from lacuna_ts.service.assemble import assemble, lasting_parts
 from lacuna_ts.service.daemon import Daemon
@@ -150,6 +153,27 @@ def _exchange(caller: Caller, labels: Any, usage: Usage) -> Exchange:
     return exchange
 
 
+async def admission_us() -> dict[str, float]:
+    """What holding and charging cost with everything warm: requests and tokens of a grant, and concurrency."""
+    keeper = Keeper(ZoneInfo("UTC"), lambda *_: None)
+    amounts = ({"concurrent_requests": 20}, {"requests_per_minute": 10**6, "tokens_per_day": 10**12})
+    ceiling, granted = (limit_of(dict(one), content=one).limit for one in amounts)
+    caller = Caller(7, "alice@example.com", "", Node(StableId("n1"), "laptop"))
+    usage = Usage(240, 60, source="reported")
+    ceilings, grants = (ceiling,), (granted,)
+    began, wall = time.perf_counter(), time.time()
+
+    def admitted() -> None:
+        now = time.perf_counter()
+        held = keeper.reserve(
+            caller, ceilings, grants, Ask("bench", "bench", 240, 1024), now=now, wall=wall + now - began
+        )
+        assert isinstance(held, Reservation)
+        held.settle(usage, is_answered=True, now=now, wall=wall + now - began)
+
+    return {"admission": best_us(admitted)}
+
+
 async def stall_ms() -> dict[str, float]:
     """The longest time between two turns of the loop while 10,000 series are rendered."""
     meters = Meters(version="1", models=["bench"])
@@ -271,7 +295,7 @@ async def whois() -> dict[str, float]:
     return found
 
 
-MEASUREMENTS = {"budget": budget, "metrics": stall_ms, "prompt": prompt, "whois": whois}
+MEASUREMENTS = {"budget": budget, "metrics": stall_ms, "admission": admission_us, "prompt": prompt, "whois": whois}
 
 if __name__ == "__main__":
     print(json.dumps(uvloop.run(MEASUREMENTS[sys.argv[1]]())))

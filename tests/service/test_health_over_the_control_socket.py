@@ -70,7 +70,7 @@ def test_nonsense_disturbs_nobody() -> None:
             for line in (b"\n", b"GET / HTTP/1.1\r\n", b'{"ask": 7}\n', b'{"ask": "stop"}\n', b"[]\n"):
                 reader, writer = await asyncio.open_unix_connection(path)
                 writer.write(line)
-                assert json.loads(await reader.read()) == {"error": "ask for one of: health, usage"}
+                assert json.loads(await reader.read()) == {"error": "ask for one of: health, limits, usage"}
                 writer.close()
             _, silent = await asyncio.open_unix_connection(path)
             assert (await ask(house.folder / "run", "health"))["ready"]

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
+import sqlite3
 import sys
 from typing import Any
 
+import pytest
 from fakes.house import House
 
 from lacuna_ts.service.control import ask
@@ -179,3 +182,68 @@ async def _cancelled_requests(house: House) -> None:
         while (standing := await _standing(house))["reservations"]:
             await asyncio.sleep(0.02)
     assert all(one["held"] == 0 for one in standing["limits"])
+
+
+def test_what_was_spent_stays_spent() -> None:
+    """A day's budget that was used up before a restart, or a kill, is used up after it, from the first request on."""
+
+    async def scenario() -> None:
+        async with House() as house:
+            house.person(
+                "100.64.0.31", "alice@example.com", {"limits": {"requests_per_day": 3, "tokens_per_day": 10**6}}
+            )
+            for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM):
+                answer = await house.ask("100.64.0.31", "POST", "/v1/chat/completions", body=CHAT)
+                assert answer.status == 200, answer.body
+                await house.closed(1)
+                before = (await house.ask("100.64.0.31", "GET", "/api/quotas")).json()
+                await house.stop(number)
+                house.notices.clear()
+                await house.start()
+                after = (await house.ask("100.64.0.31", "GET", "/api/quotas")).json()
+                assert [one["used"] for one in after][:1] == [one["used"] for one in before][:1]
+                if number == signal.SIGTERM:  # a kill may take the last moments of what was already answered
+                    assert [one["used"] for one in after] == [one["used"] for one in before]
+            refused = await house.ask("100.64.0.31", "POST", "/v1/chat/completions", body=CHAT)
+            assert (refused.status, refused.error) == (429, "budget_spent")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_only_who_is_counted_by_the_day_needs_the_ledger() -> None:
+    """While the ledger cannot be written, budgets refuse with 503, rates and the unlimited go on, and then all do."""
+
+    async def scenario() -> None:
+        async with House(FILE) as house:
+            house.person("100.64.0.41", "day@example.com", {"limits": {"tokens_per_day": 10**9}})
+            house.person("100.64.0.42", "rate@example.com", {"limits": {"requests_per_minute": 100}})
+            house.person("100.64.0.43", "free@example.com", {})
+            house.person("100.64.0.44", "both@example.com", {"limits": {"tokens_per_day": 10**9}}, {})
+            house.person("100.64.0.45", "shadow@example.com", {"limits": {"tokens_per_day": 1, "shadow": True}})
+            house.person("100.64.0.46", "money@example.com", {})
+
+            async def statuses() -> list[int]:
+                asked = [
+                    house.ask(f"100.64.0.{number}", "POST", "/v1/messages", body=MESSAGES) for number in range(41, 47)
+                ]
+                return [one.status for one in await asyncio.gather(*asked)]
+
+            before = await statuses()
+            assert before == [200, 200, 200, 200, 200, 403]  # the last one: no price
+            with contextlib.closing(sqlite3.connect(house.folder / "state" / "ledger.db", isolation_level=None)) as it:
+                it.execute("BEGIN IMMEDIATE")
+                async with asyncio.timeout(20):
+                    while (await house.ask("100.64.0.41", "POST", "/v1/messages", body=MESSAGES)).status == 200:
+                        await asyncio.sleep(0.2)
+                assert await statuses() == [503, 200, 200, 200, 200, 503]
+                refused = await house.ask("100.64.0.41", "POST", "/v1/messages", body=MESSAGES)
+                assert refused.error == "ledger_unavailable"
+                assert int(refused.headers["retry-after"]) > 0
+                assert "x-should-retry" not in refused.headers
+                it.execute("ROLLBACK")
+            async with asyncio.timeout(20):
+                while await statuses() != before:
+                    await asyncio.sleep(0.2)
+
+    asyncio.run(scenario())

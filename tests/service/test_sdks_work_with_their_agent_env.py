@@ -31,6 +31,6 @@ def test_openai_and_anthropic(monkeypatch: pytest.MonkeyPatch) -> None:
             async with anthropic.AsyncAnthropic() as claude:
                 answer = await claude.messages.create(model="claude-sonnet-5", max_tokens=9, messages=question)
                 assert answer.content
-            assert [line["outcome"] for line in house.exchanges()] == ["completed", "completed"]
+            assert [line["outcome"] for line in await house.closed(2)] == ["completed", "completed"]
 
     asyncio.run(scenario())

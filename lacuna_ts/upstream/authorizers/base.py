@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from lacuna_ts.errors import KeyUnavailable
 
 if TYPE_CHECKING:
-    from multidict import MutableMultiMapping
+    from multidict import MultiMapping, MutableMultiMapping
 
 
 class Key(Protocol):
@@ -15,6 +15,13 @@ class Key(Protocol):
 
     def reveal(self) -> str:
         """The credential in clear. May raise OSError or KeyUnavailable."""
+
+
+class StoredKey(Key, Protocol):
+    """A credential that is kept somewhere else, and may have been changed there."""
+
+    def refresh(self) -> bool:
+        """Read it again: whether it is another one now. Blocks. Raises KeyUnavailable and keeps what it had."""
 
 
 class Authorizer(Protocol):
@@ -36,6 +43,12 @@ class Lasting(Protocol):
 
     def rejected(self) -> None:
         """The provider did not take the credential: get another one."""
+
+    async def renewed(self, sent: MultiMapping[str]) -> bool:
+        """Have another credential than the one in the headers `sent`, which the provider did not take.
+
+        Gets one for all who ask, once in a while at most. False when there is no other.
+        """
 
 
 class Signer(Protocol):

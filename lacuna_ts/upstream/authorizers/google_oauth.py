@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from multidict import MutableMultiMapping
+    from multidict import MultiMapping, MutableMultiMapping
 
     Ask = Callable[[str, Mapping[str, str], bytes], Awaitable[tuple[int, bytes]]]  # URL, headers, body: POST
 
@@ -66,6 +66,10 @@ class GoogleOAuth:
     def rejected(self) -> None:
         """Get another token: the provider does not take this one."""
         self._token.forget()
+
+    async def renewed(self, sent: MultiMapping[str]) -> bool:
+        """Have another token than the one that was sent."""
+        return await self._token.renewed(lambda token: sent.get("Authorization") == f"Bearer {token}")
 
 
 class _Token:

@@ -37,7 +37,7 @@ class Fetched(Generic[T]):
 class Renewing(Generic[T]):
     """One credential. `fetch` gets a new one and may raise anything; `what` names it in the log."""
 
-    __slots__ = ("_expires_at", "_fetch", "_now", "_renew_at", "_task", "_value", "_what")
+    __slots__ = ("_expires_at", "_fetch", "_forced_again_at", "_now", "_renew_at", "_task", "_value", "_what")
 
     def __init__(self, fetch: Callable[[], Awaitable[Fetched[T]]], what: str, now: Callable[[], float]) -> None:
         self._fetch = fetch
@@ -46,6 +46,7 @@ class Renewing(Generic[T]):
         self._value: T | None = None
         self._expires_at = 0.0
         self._renew_at = 0.0
+        self._forced_again_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def at_hand(self) -> T | None:
@@ -65,6 +66,21 @@ class Renewing(Generic[T]):
     def forget(self) -> None:
         """Get a new one at the next occasion: the provider does not take this one."""
         self._renew_at = min(self._renew_at, self._now() + _AGAIN_AFTER_S)
+
+    async def renewed(self, is_rejected: Callable[[T], bool]) -> bool:
+        """Have one that is not rejected: what others have got meanwhile, or a new one. Never raises."""
+        found = self.at_hand()
+        if found is not None and not is_rejected(found):
+            return True
+        if self._task is None:
+            if self._now() < self._forced_again_at:
+                return False
+            self._forced_again_at = self._now() + _AGAIN_AFTER_S
+            self._begin()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        found = self.at_hand()
+        return found is not None and not is_rejected(found)
 
     def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._renew(), name=f"renew {self._what}")

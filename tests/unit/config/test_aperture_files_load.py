@@ -37,7 +37,7 @@ CHAT = {"openai_chat", "openai_completions", "openai_embeddings"}  # what the fi
         ({}, CHAT),
         ({"openai_responses": True}, {"openai_responses"}),
         ({"gemini_generate_content": True}, {"gemini_generate_content"}),
-        ({"bedrock_converse": True}, set()),
+        ({"bedrock_converse": True}, {"bedrock_converse"}),
         ({"anthropic_messages": True}, {"anthropic_messages"}),
         ({"anthropic_messages": False}, CHAT),
         ({"anthropic_messages": True, "openai_chat": True}, {"anthropic_messages"} | CHAT),

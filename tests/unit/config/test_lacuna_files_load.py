@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lacuna_ts.config.load import load
+from lacuna_ts.config.settings import Aws
 from lacuna_ts.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def test_c5_a_document_derived_from_aperture() -> None:
 
 
 def test_c6_iam() -> None:
-    """`iam` loads, and disables its provider with a warning as long as it is not built; it takes no other keys."""
+    """`iam` loads, and disables a provider whose dialects tell no service to sign for; it takes no other keys."""
     other = '"other": {"baseurl": "https://b.test"}'
     loaded = read(
         '{"providers": {"p": {"baseurl": "https://a.test", "authorization": {"type": "iam"}}, %s}}'.replace("%s", other)
@@ -194,7 +195,8 @@ def test_the_readme_example_means_what_it_meant() -> None:
     assert (anthropic.models, anthropic.user_agents) == ((("claude-*", None),), ("claude-code",))
     assert anthropic.dialects == {"anthropic_messages"}
     assert not bedrock.disabled
-    assert iam.disabled
+    assert iam.signed is not None
+    assert iam.signed.identity == Aws("bedrock", "us-east-1")
     warned = {problem.path: problem.line for problem in loaded.problems}
     assert warned["lacuna.capabilities_header"] == 7
     assert warned["lacuna.identity_header"] == 8

@@ -30,13 +30,6 @@ def test_restricting_sections_stop_the_start(section: str) -> None:
         load_text(FILE % (section + ",", ""))
 
 
-@pytest.mark.parametrize("field", ['"system_prompt": "Be kind."'])
-def test_restricting_fields_of_a_provider_stop_the_start(field: str) -> None:
-    """The same holds inside a provider."""
-    with pytest.raises(ConfigError, match="looser policy than the file says"):
-        load_text(FILE % ("", f", {field}"))
-
-
 def test_fields_that_change_what_goes_up() -> None:
     """A field without which other requests would be sent is refused."""
     with pytest.raises(ConfigError):

@@ -13,6 +13,7 @@ from lacuna_ts.config.load import load
 from lacuna_ts.config.presets import PRESETS
 from lacuna_ts.errors import ConfigError
 from lacuna_ts.terms import ProviderId
+from lacuna_ts.upstream.target import upstream_url
 
 if TYPE_CHECKING:
     from lacuna_ts.config.settings import Provider
@@ -27,14 +28,41 @@ def provider(**entry: Any) -> Provider:
 def test_every_row_makes_a_provider(name: str) -> None:
     """A preset and a key are a whole provider: an address in normal form, a dialect, the right header."""
     row = PRESETS[name]
-    made = provider(preset=name, **({"apikey": "sk-1"} if row.authorization else {}))
-    assert made.baseurl == normal_form(row.baseurl or "")
+    own = {} if row.baseurl else {"baseurl": "https://me.openai.azure.com"}
+    made = provider(preset=name, **own, **({"apikey": "sk-1"} if row.authorization else {}))
+    assert made.baseurl == normal_form(row.baseurl or own["baseurl"])
     assert made.dialects
     assert not made.models
     assert not made.disabled
     assert set(row.speaks) | set(row.lacks) <= set(FLAGS)
     assert (made.authorization.kind if made.authorization else None) == row.authorization
     assert made.path_prefix == row.path_prefix
+
+
+@pytest.mark.parametrize("written", ["", "/", "/openai", "/openai/", "/openai/v1", "/openai/v1/"])
+def test_azures_address_in_every_spelling(written: str) -> None:
+    """Whatever of Azure's path a customer copied into the base URL, deployments and `/v1` both reach their place."""
+    made = provider(preset="azure", baseurl="https://me.openai.azure.com" + written, apikey="k")
+    for path, up in (
+        ("/openai/deployments/d/chat/completions", "/openai/deployments/d/chat/completions"),
+        ("/openai/responses", "/openai/responses"),
+        ("/openai/v1/responses", "/openai/v1/responses"),
+        ("/v1/chat/completions", "/openai/v1/chat/completions"),
+    ):
+        assert upstream_url(made.baseurl, path, "", made.path_prefix) == "https://me.openai.azure.com" + up
+    assert made.authorization is not None
+    assert made.authorization.kind == "api-key"
+
+
+def test_an_azure_without_preset() -> None:
+    """Its flag alone tells where its paths begin and which header its key goes into."""
+    made = provider(
+        baseurl="https://me.openai.azure.com/openai/v1", compatibility={"azure_openai": True}, apikey="k", models=["d"]
+    )
+    assert (made.baseurl, made.path_prefix) == ("https://me.openai.azure.com", "/openai/v1")
+    assert made.authorization is not None
+    assert made.authorization.kind == "api-key"
+    assert "azure_openai" in made.dialects
 
 
 def test_the_file_wins() -> None:

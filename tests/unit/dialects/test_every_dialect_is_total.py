@@ -9,10 +9,11 @@ from typing import get_args
 import pytest
 
 from lacuna_ts.config.compatibility import BUILT
-from lacuna_ts.dialects.base import Dialect, ListedModel
+from lacuna_ts.dialects.base import Asked, Dialect, ListedModel
 from lacuna_ts.dialects.table import (
     ALL_DIALECTS,
     ANTHROPIC_MESSAGES,
+    AZURE_OPENAI,
     BY_ID,
     GEMINI,
     OLLAMA,
@@ -29,6 +30,11 @@ from lacuna_ts.framing.sse import SSE, SseDecoder
 from lacuna_ts.terms import STATUS_OF, Refusal, RefusalCode
 
 every = pytest.mark.parametrize("dialect", ALL_DIALECTS, ids=lambda dialect: dialect.id)
+streaming_events = pytest.mark.parametrize(
+    "dialect",
+    [dialect for dialect in ALL_DIALECTS if dialect.framing("text/event-stream", Asked("")) is SSE],
+    ids=lambda dialect: dialect.id,
+)
 HOSTILE = 'x"}\r\n\r\ndata: [DONE]\n\n\x00\x1b[31m\ud800<script>\u2028\u202e' + "y" * 10_000
 
 
@@ -57,6 +63,9 @@ def test_names() -> None:
         "anthropic_messages": "anthropic_messages",
         "openai_completions": "openai_completions",
         "openai_embeddings": "openai_embeddings",
+        "bedrock_model_invoke": "bedrock_model_invoke",
+        "bedrock_converse": "bedrock_converse",
+        "azure_openai": "azure_openai",
         "gemini_generate_content": "gemini_generate_content",
         "google_generate_content": "google_generate_content",
         "google_raw_predict": "google_raw_predict",
@@ -66,7 +75,7 @@ def test_names() -> None:
     assert list(BY_ID.values()) == list(ALL_DIALECTS)
 
 
-@every
+@streaming_events
 @pytest.mark.parametrize("code", get_args(RefusalCode))
 def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -> None:
     """Each code gives a whole JSON document and a single event, whatever the message holds."""
@@ -82,7 +91,7 @@ def test_every_refusal_speaks_the_dialect(dialect: Dialect, code: RefusalCode) -
         return
     assert isinstance(error["status"] if dialect in {GEMINI, VERTEX} else error["type"], str)
     (event,) = SseDecoder().feed(dialect.error_frame(refusal, "req-\n1", SSE))
-    if dialect is OPENAI_RESPONSES:
+    if dialect in {OPENAI_RESPONSES, AZURE_OPENAI}:
         told = json.loads(event.data)
         assert (event.event, told["type"], told["error"]) == ("error", "error", error)
         assert all(told[name] == error[name] for name in ("message", "code", "param"))
@@ -206,6 +215,9 @@ ENTRIES = {
     "google_generate_content": "/v1beta1/publishers/google/models/m",
     "google_raw_predict": "/v1/projects/p/locations/l/publishers/anthropic/models/m",
     "ollama_chat": "/api/tags",
+    "bedrock_model_invoke": "/foundation-models/m",
+    "bedrock_converse": "/foundation-models/m",
+    "azure_openai": "/openai/models/m",
 }
 
 

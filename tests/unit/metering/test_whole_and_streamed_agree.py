@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import sys
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from lacuna_ts.dialects.base import Asked, Dialect, PathMatch
 from lacuna_ts.dialects.table import ALL_DIALECTS, BY_ID
+from lacuna_ts.framing.eventstream import EVENT_STREAM, MEDIA_TYPE, encode_event
 from lacuna_ts.metering.meter import MAX_KEPT_BYTES, Meter
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
@@ -27,7 +29,10 @@ else:
 CORPUS = Path(__file__).parents[2] / "corpus"
 CASES = sorted(path.parent for path in CORPUS.glob("*/*/expected.json"))
 KINDS = {"sse": "text/event-stream; charset=utf-8", "array": "application/json", "ndjson": "application/x-ndjson"}
-STREAMED = [path for folder in CASES for path in sorted(folder.glob("response.*")) if path.suffix != ".json"]
+STREAMED = [
+    path for folder in CASES for path in sorted(folder.glob("response.*")) if path.suffix.removeprefix(".") in KINDS
+]
+FRAMED = [folder for folder in CASES if (folder / "response.events").exists()]
 VERTEX = "/v1/projects/p/locations/global/publishers/google/models/m:"
 CLAUDE = "/v1/projects/p/locations/global/publishers/anthropic/models/claude-sonnet-4-5:"
 # Where the answer comes whole, and where it comes as a stream, if that is elsewhere.
@@ -37,6 +42,8 @@ PATHS = {
     "openai_embeddings": ("/v1/embeddings",), "ollama_chat": ("/api/chat",),
     "gemini_generate_content": ("/v1beta/models/m:generateContent", "/v1beta/models/m:streamGenerateContent"),
     "google_generate_content": (VERTEX + "generateContent", VERTEX + "streamGenerateContent"),
+    "bedrock_model_invoke": ("/model/m/invoke",), "bedrock_converse": ("/model/m/converse",),
+    "azure_openai": ("/openai/deployments/m/chat/completions",),
     "google_raw_predict": (CLAUDE + "rawPredict", CLAUDE + "streamRawPredict"),
 }  # fmt: skip
 PACK: dict[str, Any] = {
@@ -76,6 +83,17 @@ def run(meter: Meter, chunks: list[bytes]) -> bytes:
 def expected(folder: Path) -> Usage:
     """The usage that the case promises."""
     return Usage(**json.loads((folder / "expected.json").read_bytes()))
+
+
+def framed(folder: Path) -> bytes:
+    """The case's events as AWS frames them: a line each, `NAME JSON`; an invocation's are packed once more."""
+    frames = []
+    for line in (folder / "response.events").read_bytes().splitlines():
+        name, _, payload = line.partition(b" ")
+        if folder.parent.name == "bedrock_model_invoke":
+            payload = json.dumps({"bytes": base64.b64encode(payload).decode(), "p": "abcdefgh"}).encode()
+        frames.append(encode_event(payload, name.decode()))
+    return b"".join(frames)
 
 
 def without_usage(folder: Path, wire: bytes) -> bytes:
@@ -134,6 +152,20 @@ def test_coded_streams(told: Path, coding: str) -> None:
     assert meter.usage() == expected(told.parent)
 
 
+@pytest.mark.parametrize("folder", FRAMED, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_framed(folder: Path) -> None:
+    """In AWS's frames, in one piece, byte by byte and cut in two anywhere: same figures, same bytes passed on."""
+    wire = framed(folder)
+    cuts = [[wire], [wire[i : i + 1] for i in range(len(wire))]]
+    cuts += [[wire[:i], wire[i:]] for i in range(0, len(wire), 7)]
+    for chunks in cuts:
+        meter = meter_for(folder, MEDIA_TYPE)
+        assert meter.framing is EVENT_STREAM
+        assert run(meter, chunks) == wire
+        assert meter.usage() == expected(folder)
+        assert meter.gap() == b""
+
+
 @given(st.sampled_from(STREAMED), st.data())
 def test_cut_anywhere(told: Path, data: st.DataObject) -> None:
     """Cut at any places: same figures, same bytes passed on."""
@@ -149,7 +181,8 @@ def test_cut_anywhere(told: Path, data: st.DataObject) -> None:
 def test_unhidden_chunks_are_the_same_objects(told: Path) -> None:
     """Chunks of whole events are handed on without copying."""
     wire = told.read_bytes()
-    first = wire[: wire.index(b"data:", 8)] if told.parts[-3] in {"openai_chat", "openai_completions"} else wire
+    hides = {"openai_chat", "openai_completions", "azure_openai"}
+    first = wire[: wire.index(b"data:", 8)] if told.parts[-3] in hides else wire
     meter = stream_meter(told)
     assert meter.feed(first) is first
 
@@ -193,6 +226,11 @@ def test_answers_without_usage(body: bytes) -> None:
         asked = Asked("m", is_streaming=True)
         meter = Meter(dialect, match, asked, hides_usage=True, content_type="text/event-stream", content_encoding="")
         wire = b"data: " + body + b"\n\nevent: message_start\ndata: " + body + b"\n\n"
+        assert run(meter, [wire]) == wire
+        assert meter.usage() == NO_USAGE
+        meter = Meter(dialect, match, asked, hides_usage=False, content_type=MEDIA_TYPE, content_encoding="")
+        packed = json.dumps({"bytes": base64.b64encode(body).decode()}).encode()
+        wire = b"".join(encode_event(data, name) for name in ("chunk", "metadata") for data in (body, packed))
         assert run(meter, [wire]) == wire
         assert meter.usage() == NO_USAGE
 

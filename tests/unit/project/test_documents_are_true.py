@@ -125,6 +125,9 @@ def test_the_changelog_has_what_there_is() -> None:
         "google_generate_content": "Vertex AI",
         "google_raw_predict": "raw predictions",
         "ollama_chat": "Ollama's own API",
+        "bedrock_model_invoke": "InvokeModel",
+        "bedrock_converse": "Converse",
+        "azure_openai": "Azure OpenAI",
     }
     assert all(spoken[dialect.id] in text for dialect in ALL_DIALECTS)
     assert "exit 78" in text

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from lacuna_ts.standin.provider import StandInProvider
@@ -48,7 +49,7 @@ class Talk:
         made = self.wire.request(
             "GET" if body is None else "POST", path, query=query, sent=sent, forwarded=forwarded, body=body
         )
-        return replace(made, **more)
+        return msgspec.structs.replace(made, **more)
 
     async def send(self, body: bytes | None = ASK, **more):
         return await self.upstream.send(self.request(body, **more))

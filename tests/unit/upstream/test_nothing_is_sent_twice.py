@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from dataclasses import replace
 
+import msgspec
 import pytest
 import trustme
 
@@ -125,7 +125,7 @@ async def _tls_story(serving, trusting):
                 await unknown.send(request)
             assert (caught.value.kind, caught.value.is_unsent) == ("tls", True)
             with pytest.raises(UpstreamError) as caught:
-                await known.send(replace(request, url=request.url.replace("127.0.0.1", "localhost")))
+                await known.send(msgspec.structs.replace(request, url=request.url.replace("127.0.0.1", "localhost")))
             assert caught.value.kind == "tls"
             for _ in range(3):
                 response = await known.send(request)
