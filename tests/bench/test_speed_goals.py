@@ -21,8 +21,8 @@ DISTURBED = 1.25
 
 
 SCENARIOS = (
-    "http", "latency", "sse", "budget", "growth", "start", "idle", "metrics", "admission", "streams", "prompt", "beside", "tls",
-    "whois", "mutants",
+    "http", "latency", "sse", "budget", "growth", "start", "idle", "metrics", "admission", "streams", "prompt",
+    "beside", "tls", "whois", "mutants",
 )  # fmt: skip
 LONG = {"streams"}  # one round takes a quarter of a minute
 
