@@ -50,6 +50,7 @@ _log = logging.getLogger(__name__)
 UNTYPED: Final = frozenset({"bedrock_model_invoke"})
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
+LARGE_BYTES: Final = 256 * 1024  # a body beyond this is taken in steps, between which others have their turn
 FIRST_ERROR: Final = 400
 LISTINGS: Final = frozenset({"list_models", "get_model", "tell_version"})  # what the gateway itself answers
 NAMING: Final = METERED | {"count_tokens", "describe"}  # what asks for a model, and names it
@@ -185,6 +186,8 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         if isinstance(now_allowed, Refusal):
             return now_allowed
         parts, rights = live.parts, now_allowed
+    if len(body) > LARGE_BYTES:
+        await asyncio.sleep(0)
     asked = here.dialect.read_request(here.match, body)
     del body
     exchange.requested_model = asked.model
@@ -236,6 +239,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     # Say it in the provider's words.
     provider = parts.providers[exchange.provider]
     outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
+    if len(outgoing.body) > LARGE_BYTES:
+        await asyncio.sleep(0)
     if provider.lasting is not None:
         await provider.lasting.ready()
     request = provider.request(
@@ -259,6 +264,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     response = await parts.upstream.send(request)
     if response.status >= FIRST_ERROR and is_about_our_key(response):
         response = await with_another_key(live, provider, request, response)
+    hides_usage = outgoing.hides_usage
+    del request, outgoing  # or a copy of the prompt would be kept for as long as the answer runs
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
     authorizer = request.authorizer
@@ -268,7 +275,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         here.dialect,
         here.match,
         asked,
-        hides_usage=outgoing.hides_usage,
+        hides_usage=hides_usage,
         content_type=response.content_type,
         content_encoding=response.content_encoding,
         headers=response.headers,
