@@ -97,8 +97,9 @@ def start(read: Callable[[], Loaded], port: int | None, on_ready: Callable[[], N
             return runner.run(serve())
     except LedgerUnusable as error:
         log.event("error", "ledger", message=str(error))
-        log.flush()
         return _LEDGER_UNUSABLE
+    finally:
+        log.flush()  # also when we end by a bug: what was said last is what is looked for then
 
 
 def _with_port(settings: Settings, port: int) -> Settings:

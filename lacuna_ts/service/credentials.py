@@ -9,6 +9,7 @@ from lacuna_ts.config.settings import Aws, Entra
 from lacuna_ts.service.google import google_oauth
 from lacuna_ts.upstream.authorizers.aws_sigv4 import AwsIdentity, AwsSigV4
 from lacuna_ts.upstream.authorizers.azure_entra import AzureEntra
+from lacuna_ts.upstream.authorizers.key_ring import KeyRing, RingKey
 from lacuna_ts.upstream.provider import authorizer_for
 
 if TYPE_CHECKING:
@@ -59,4 +60,7 @@ def credential_of(provider: Provider, upstream: Upstream) -> Credential:
             written = provider.authorization
             if written is None:
                 return Credential(authorizer_for(None, None))
-            return Credential(authorizer_for(written.kind, written.key), stored=written.key)
+            if not written.keys:
+                return Credential(authorizer_for(written.kind, written.key), stored=written.key)
+            keys = [RingKey(one.name, one.weight, authorizer_for(written.kind, one.key)) for one in written.keys]
+            return Credential(KeyRing(provider.id, keys, time.monotonic))
