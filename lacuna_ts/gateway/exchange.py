@@ -264,11 +264,10 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     response = await parts.upstream.send(request)
     if response.status >= FIRST_ERROR and is_about_our_key(response):
         response = await with_another_key(live, provider, request, response)
-    hides_usage = outgoing.hides_usage
+    authorizer, hides_usage = request.authorizer, outgoing.hides_usage
     del request, outgoing  # or a copy of the prompt would be kept for as long as the answer runs
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
-    authorizer = request.authorizer
     if isinstance(authorizer, Turn):
         authorizer.answered(response.status, response.headers)
     meter = live.meter = Meter(
