@@ -27,7 +27,6 @@ from lacuna_ts.dialects.table import ALL_DIALECTS, ANTHROPIC_MESSAGES, OPENAI_CH
 from lacuna_ts.errors import BadRequest, ConfigError
 from lacuna_ts.framing.coding import decoder_for
 from lacuna_ts.framing.sse import SseDecoder
-from lacuna_ts.gateway.exchange import NAMELESS
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.clients import ClientTable
 from lacuna_ts.policy.grants import model_rules, read_grant
