@@ -290,7 +290,6 @@ def _() -> None:
     for dialect, match in ((OPENAI_CHAT, "/v1/chat/completions"), (ANTHROPIC_MESSAGES, "/v1/messages")):
         # Without a provider's default model, what has none is refused once it is read (`exchange.NAMELESS`).
         assert dialect.read_request(PathMatch("generate", match), b'{"messages": []}').model == ""
-    assert NAMELESS.code == "bad_request"
 
 
 # --- grants --------------------------------------------------------------------------------------------------------
@@ -549,7 +548,6 @@ def _() -> None:
     match = PathMatch("generate", "/v1/messages")
     assert ANTHROPIC_MESSAGES.read_request(match, b'{"model": "m", "messages": []}').model == "m"
     assert ANTHROPIC_MESSAGES.read_request(match, b'{"messages": []}').model == ""
-    assert NAMELESS.code == "bad_request"
     for body in (b'{"messages": [], "model": 5}', b"not json", b""):
         with pytest.raises(BadRequest):
             ANTHROPIC_MESSAGES.read_request(match, body)
