@@ -264,7 +264,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     response = await parts.upstream.send(request)
     if response.status >= FIRST_ERROR and is_about_our_key(response):
         response = await with_another_key(live, provider, request, response)
-    authorizer, hides_usage = request.authorizer, outgoing.hides_usage
+    hides_usage, authorizer = outgoing.hides_usage, request.authorizer
     del request, outgoing  # or a copy of the prompt would be kept for as long as the answer runs
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status

@@ -27,6 +27,7 @@ from lacuna_ts.dialects.table import ALL_DIALECTS, ANTHROPIC_MESSAGES, OPENAI_CH
 from lacuna_ts.errors import BadRequest, ConfigError
 from lacuna_ts.framing.coding import decoder_for
 from lacuna_ts.framing.sse import SseDecoder
+from lacuna_ts.gateway.exchange import NAMELESS
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.clients import ClientTable
 from lacuna_ts.policy.grants import model_rules, read_grant
@@ -288,7 +289,9 @@ def _() -> None:
     assert Globs().allow(None)
     assert Globs.parse(["*"]).allow(None)
     for dialect, match in ((OPENAI_CHAT, "/v1/chat/completions"), (ANTHROPIC_MESSAGES, "/v1/messages")):
+        # Without a provider's default model, what has none is refused once it is read (`exchange.NAMELESS`).
         assert dialect.read_request(PathMatch("generate", match), b'{"messages": []}').model == ""
+    assert NAMELESS.code == "bad_request"
 
 
 # --- grants --------------------------------------------------------------------------------------------------------
@@ -546,6 +549,8 @@ def _() -> None:
 def _() -> None:
     match = PathMatch("generate", "/v1/messages")
     assert ANTHROPIC_MESSAGES.read_request(match, b'{"model": "m", "messages": []}').model == "m"
+    assert ANTHROPIC_MESSAGES.read_request(match, b'{"messages": []}').model == ""
+    assert NAMELESS.code == "bad_request"
     for body in (b'{"messages": [], "model": 5}', b"not json", b""):
         with pytest.raises(BadRequest):
             ANTHROPIC_MESSAGES.read_request(match, body)
