@@ -12,10 +12,11 @@ from lacuna_ts.dialects.anthropic_family import (
     AnthropicReader,
     AnthropicWords,
     cache_hint,
+    capped_thinking,
     state_in,
 )
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import check_model, lowered, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.judging import check_model, read_count, read_judged, read_model, read_switch
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.prefacing import system_block_first
 from lacuna_ts.framing.json_fields import write_fields
@@ -54,7 +55,7 @@ class AnthropicMessages(AnthropicWords):
 
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `max_tokens`."""
-        return lowered(asked, "max_tokens", (), max_output)
+        return capped_thinking(asked, max_output)
 
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - wherever there is a body
         """At the begin of `system`; counted with the rest where tokens are counted."""

@@ -108,6 +108,10 @@ class AzureOpenAI(OpenAIWords):
         """As the dialect says it that is spoken."""
         return self._spoken(asked).capped(asked, max_output)
 
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the dialect has it that is spoken."""
+        return self._spoken(asked).prefaced(match, asked, text)
+
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in its path, or in its body where that names it."""
         if asked.fields is None:

@@ -11,6 +11,7 @@ from lacuna_ts.dialects.aws_words import AwsWords, claim_listing, claim_model, c
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import ROUTING_FIELDS, figure, read_judged, table
 from lacuna_ts.dialects.paths import path_for
+from lacuna_ts.dialects.prefacing import text_block_first
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
@@ -75,6 +76,10 @@ class BedrockConverse(AwsWords):
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `inferenceConfig.maxTokens`, and every bound that is sent in a vendor's own words."""
         return aws_bounds.bounded(asked, aws_bounds.CONVERSE, max_output)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
+        """As the first block of `system`; counted with the rest where tokens are counted."""
+        return asked if asked.fields is None or match.model is None else text_block_first(asked, text)
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in the path. Usage comes without asking."""

@@ -18,6 +18,13 @@ from lacuna_ts.dialects.judging import ROUTING_FIELDS, figure, read_judged, tabl
 from lacuna_ts.dialects.openai_family import usage_in
 from lacuna_ts.dialects.paths import path_for
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.dialects.prefacing import (
+    system_block_first,
+    system_message_first,
+    text_block_first,
+    text_first,
+    with_field,
+)
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
@@ -104,6 +111,24 @@ class BedrockModelInvoke(AwsWords):
         """With the name that the model's vendor has for it, and every other that was sent."""
         place = aws_bounds.vendors_place(asked)
         return asked if place is None else aws_bounds.bounded(asked, place, max_output)
+
+    def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - all of it generates
+        """As the model's vendor has it: in `system`, as the first message, or at the begin of the prompt.
+
+        Raises BadRequest for a body in which none of them has a place.
+        """
+        sent = asked.fields
+        if sent is None:
+            return asked
+        if "anthropic_version" in sent:
+            return system_block_first(asked, text)
+        if "messages" in sent:
+            is_novas = "nova" in asked.model or "schemaVersion" in sent
+            return text_block_first(asked, text) if is_novas else system_message_first(asked, text)
+        for name in ("prompt", "inputText"):
+            if name in sent:
+                return with_field(asked, name, text_first(sent[name], text, name))
+        raise BadRequest("There is no place for this provider's instructions in this body: use the Converse API.")
 
     def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
         """The request with `model` in the path. Usage comes without asking."""

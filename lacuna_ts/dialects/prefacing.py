@@ -79,3 +79,12 @@ def system_block_first(asked: Asked, text: str) -> Asked:
     if is_array(sent):
         return with_field(asked, "system", item_first(sent, {"type": "text", "text": text}, "system"))
     return with_field(asked, "system", text_first(sent, text, "system"))
+
+
+def text_block_first(asked: Asked, text: str) -> Asked:
+    """In `system`, an array of `{"text": ...}`, as Amazon's Converse API and its own models have it."""
+    sent = (asked.fields or {}).get("system")
+    block = {"text": text}
+    if is_absent(sent):
+        return with_field(asked, "system", msgspec.json.encode([block]))
+    return with_field(asked, "system", item_first(sent, block, "system"))

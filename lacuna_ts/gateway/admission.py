@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Counting tokens and looking at what lies there cost nothing; what nobody reads might cost anything.
-LIMITED: Final = METERED | {"opaque"}
+# Counting tokens costs nothing, and fetching what lies there is a request without tokens; what nobody reads might cost
+# anything.
+LIMITED: Final = METERED | {"opaque", "stored"}
+_WITHOUT_OUTPUT: Final = frozenset({"embed", "stored"})
 
 _UNKEPT: Final = Refusal(
     "ledger_unavailable",
@@ -49,7 +51,7 @@ def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: A
         exchange.provider,
         exchange.upstream_model,
         input_tokens((asked.opaque,) if asked.fields is None else asked.fields.values()),
-        0 if exchange.operation == "embed" else asked.max_output_tokens,
+        0 if exchange.operation in _WITHOUT_OUTPUT else asked.max_output_tokens,
     )
     held = parts.keeper.reserve(
         exchange.caller, allowance.ceilings, allowance.grants, ask, now=live.now(), wall=parts.now()

@@ -119,9 +119,10 @@ def _decided_without_model(question: Question, table: ProviderTable) -> Plan | R
     for rule in table.in_order:
         is_meant = rule.id == named if named is not None else question.dialect in rule.dialects
         if is_meant and _may_point(question, rule) and rule.user_agents.allow(question.client):
-            grant = next((one for one in rights.grants if _is_for(one, rule, question.client)), None)
-            if grant is not None:
-                return Plan(rule.id, "", "", {**rule.labels, **rights.labels}, grant, (grant,))
+            grants = tuple(one for one in rights.grants if _is_for(one, rule, question.client))
+            if grants:
+                labels = {**rule.labels, **rights.labels}
+                return Plan(rule.id, "", "", labels, grants[0], grants, _limits(rights, rule, None, grants))
     return refusals.not_yours(question)
 
 

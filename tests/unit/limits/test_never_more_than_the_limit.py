@@ -244,3 +244,18 @@ def test_what_is_charged_is_what_is_written_down(told: Usage, wanted: tuple[int,
     embed = keeper.reserve(_caller(), [limit], [None], ASK._replace(max_output_tokens=0), 0, NOON)
     assert not isinstance(embed, Refusal)
     assert embed.filled_in(Usage(5, source="reported")).source == "reported"
+
+
+def test_what_uses_no_tokens_needs_none() -> None:
+    """A request without tokens counts as a request, has room where tokens or money are spent, and needs no price."""
+    keeper, limit = _keeper(), _limit(tokens_per_day=0, usd_per_day=0, requests_per_day=2)
+    fetch = Ask("p", "", 0, 0)
+    for _ in range(2):
+        held = keeper.reserve(_caller(), [limit], [None], fetch, 0, NOON)
+        assert not isinstance(held, Refusal)
+        assert held.filled_in(NO_USAGE) is NO_USAGE
+        held.settle(NO_USAGE, is_answered=True, now=0, wall=NOON)
+    refused = keeper.reserve(_caller(), [limit], [None], fetch, 0, NOON)
+    assert isinstance(refused, Refusal)
+    assert refused.spent is not None
+    assert refused.spent.name == "requests_per_day"
