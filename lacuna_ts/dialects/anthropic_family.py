@@ -135,18 +135,22 @@ class AnthropicWords(PlainHttp):
 
 def capped_thinking(asked: Asked, most: int) -> Asked:
     """`asked` with `max_tokens` at most `most`, and a budget for thinking that fits into it, or none."""
-    lower = lowered(asked, "max_tokens", (), most)
-    fields = lower.fields or {}
+    return fit_thinking(lowered(asked, "max_tokens", (), most), most)
+
+
+def fit_thinking(asked: Asked, most: int) -> Asked:
+    """`asked`, whose answer was bounded already, with a budget for thinking that fits into that, or none."""
+    fields = asked.fields or {}
     thinking = fields.get("thinking")
     if thinking is None or b"budget_tokens" not in bytes(thinking):
-        return lower
+        return asked
     bound = read_count(fields, "max_tokens") or most
     members = read_fields(bytes(thinking))
     if (read_count(members, "budget_tokens") or 0) < bound:
-        return lower
+        return asked
     members["budget_tokens"] = msgspec.Raw(msgspec.json.encode(bound - 1))
     fits = write_fields(members) if bound > _LEAST_THINKING else b'{"type":"disabled"}'
-    return msgspec.structs.replace(lower, fields={**fields, "thinking": msgspec.Raw(fits)})
+    return msgspec.structs.replace(asked, fields={**fields, "thinking": msgspec.Raw(fits)})
 
 
 class AnthropicReader:

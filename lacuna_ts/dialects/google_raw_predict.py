@@ -33,8 +33,10 @@ from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage
 if TYPE_CHECKING:
     from lacuna_ts.framing.frames import Frame, Framing
 
+# Not Google's own models: their words are `google_generate_content`'s, and would be neither judged nor counted here.
 _PATH: Final = re.compile(
-    r"(/v1(?:beta1)?/projects/\w[\w.:-]*/locations/\w[\w-]*/publishers/[a-z0-9-]+/models)(?:/([^/]+))?\Z", re.ASCII
+    r"(/v1(?:beta1)?/projects/\w[\w.:-]*/locations/\w[\w-]*/publishers/(?!google/)[a-z0-9-]+/models)(?:/([^/]+))?\Z",
+    re.ASCII,
 )
 _ANTHROPICS: Final = "/publishers/anthropic/"
 _COUNTING: Final = "count-tokens:rawPredict"

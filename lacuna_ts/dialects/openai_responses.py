@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
+from lacuna_ts.dialects.base import Asked, PathMatch
 from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
-    check_model,
     figure,
     lowered,
     model_asked,
@@ -29,7 +28,6 @@ from lacuna_ts.dialects.openai_family import OpenAIWords, error_of
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
 from lacuna_ts.dialects.prefacing import text_first, with_field
-from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.framing.sse import encode_event
 from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage
 
@@ -137,15 +135,6 @@ class OpenAIResponses(OpenAIWords):
             return asked
         sent = asked.fields.get("instructions")
         return with_field(asked, "instructions", text_first(sent, text, "instructions"))
-
-    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
-        """The request with `model` in place. Usage comes without asking."""
-        if asked.fields is None:
-            return Outgoing(match.path, b"")
-        fields = asked.fields
-        if model != asked.model:
-            fields = {**fields, "model": msgspec.Raw(msgspec.json.encode(check_model(model)))}
-        return Outgoing(match.path, write_fields(fields))
 
     def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:  # noqa: ARG002
         """The usage in a whole answer. Counting tokens uses none, nor does fetching what was counted before."""

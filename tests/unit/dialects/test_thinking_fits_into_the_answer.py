@@ -10,9 +10,10 @@ from lacuna_ts.dialects.table import recognise
 from lacuna_ts.errors import BadRequest
 
 RAW = "/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict"
+BEDROCK = "/model/anthropic.claude-sonnet-4-5/invoke"
 
 
-@pytest.mark.parametrize("path", ["/v1/messages", RAW])
+@pytest.mark.parametrize("path", ["/v1/messages", RAW, BEDROCK])
 @pytest.mark.parametrize(
     ("asked", "most", "thinking", "wanted"),
     [
@@ -32,8 +33,10 @@ def test_the_budget_is_lowered_with_the_answer(
     found = recognise("POST", path, anthropic_style=False)
     assert found is not None
     dialect, match = found
-    read = dialect.read_request(match, json.dumps({"model": "m", "max_tokens": asked, "thinking": thinking}).encode())
-    sent = json.loads(dialect.outgoing(match, dialect.capped(read, most), model="m").body)
+    body: dict[str, object] = {"max_tokens": asked, "thinking": thinking}
+    body |= {"anthropic_version": "bedrock-2023-05-31"} if path == BEDROCK else {"model": "m"}
+    read = dialect.read_request(match, json.dumps(body).encode())
+    sent = json.loads(dialect.outgoing(match, dialect.capped(read, most), model=read.model).body)
     assert (sent["max_tokens"], sent["thinking"]) == (most, wanted)
 
 
