@@ -249,7 +249,7 @@ class Exchange(msgspec.Struct, eq=False):
     session: str = ""  # the client's own id of the conversation, where it sends one
     cost_nano: int | None = None  # nano-dollars; None with price source "none": unpriced, and else: nothing was used
     price_source: str = ""  # "config", "free", "genai-prices:VERSION", "none"
-    entry: tuple[object, ...] | None = None  # its row of the ledger, once that is noted as it will be
+    entry: tuple[tuple[object, ...], Usage] | None = None  # its row of the ledger as it was noted, with which usage
     is_closed: bool = False
 
 

@@ -40,13 +40,16 @@ def _provider(entry: dict[str, Any], provider: Provider) -> dict[str, Any]:
         return entry  # it cannot be used as yet: nothing is known about it that could be spelled out
     ours = {name: part for name, part in entry.items() if name not in _FLAT}
     if provider.authorization is not None:
-        ours["authorization"] = {
-            "type": provider.authorization.kind,
-            "apikey": provider.authorization.key.template,
-        }
+        ours["authorization"] = {"type": provider.authorization.kind}
+        if not provider.authorization.keys:
+            ours["authorization"]["apikey"] = provider.authorization.key.template
+        elif "keys" in entry:
+            ours["keys"] = entry["keys"]
     elif provider.signed is not None:
         written = entry["authorization"]
         ours["authorization"] = {"type": written} if isinstance(written, str) else written
+    if provider.passes_own:
+        ours["auth_mode"] = "passthrough"
     flags = compatibility.FLAGS
     implied = compatibility.IMPLIED_BY_OPENAI_CHAT if "openai_chat" in provider.compatibility else ()
     ours["compatibility"] = {

@@ -70,6 +70,7 @@ def _provider(provider: Provider) -> dict[str, Any]:
         "vintage": provider.vintage,
         "disabled": provider.disabled_because or None,
         "authorization": told.kind if (told := provider.authorization or provider.signed) else None,
+        "passes_own": provider.passes_own,
         "dialects": sorted(provider.dialects),
         "compatibility": sorted(provider.compatibility),
         "models": {glob: {"rewrite": rewrite} if rewrite else {} for glob, rewrite in provider.models},
@@ -129,7 +130,8 @@ def _provider_lines(key: str, one: Mapping[str, Any]) -> Iterator[str]:
         return
     yield f"  {key}: {one['baseurl']} ({one['vintage']} defaults)"
     yield f"    dialects: {', '.join(one['dialects']) or 'none that this version speaks'}"
-    yield f"    credential: {one['authorization'] or 'none'}"
+    own = "the caller's own, else " if one["passes_own"] else ""
+    yield f"    credential: {own}{one['authorization'] or 'none'}"
     for glob, rule in one["models"].items():
         yield f"    model {glob}" + (f" -> {rule['rewrite']}" if rule else "")
     if not one["models"]:

@@ -19,8 +19,13 @@ BUILT: Final = frozenset(
         "openai_chat", "openai_responses", "anthropic_messages", "openai_completions", "openai_embeddings",
         "bedrock_model_invoke", "bedrock_converse", "azure_openai",
         "gemini_generate_content", "google_generate_content", "google_raw_predict", "ollama_chat",
+        "openai_images", "openai_audio", "openai_moderations", "rerank",
     }
 )  # fmt: skip
+
+# Flags that name no dialect, and ask for what is done anyway: short paths to Vertex AI's models are completed with the
+# project and location of the provider (`upstream.vertex`).
+ALWAYS_SO: Final = ("experimental_gemini_cli_vertex_compat",)
 
 LACUNA_FLAGS: Final = (
     "openai_chat", "openai_responses", "anthropic_messages", "gemini_generate_content", "bedrock_model_invoke",
@@ -28,8 +33,8 @@ LACUNA_FLAGS: Final = (
 )  # fmt: skip
 FLAGS: Final = (
     *LACUNA_FLAGS,
-    "bedrock_converse", "azure_openai", "experimental_gemini_cli_vertex_compat", "ollama_chat", "openai_completions",
-    "openai_embeddings", "openai_images", "openai_audio", "openai_moderations",
+    "bedrock_converse", "azure_openai", *ALWAYS_SO, "ollama_chat", "openai_completions",
+    "openai_embeddings", "openai_images", "openai_audio", "openai_moderations", "rerank",
 )  # fmt: skip
 # What a server of OpenAI's chat API also offers, as a rule: true with it unless set false.
 IMPLIED_BY_OPENAI_CHAT: Final = (

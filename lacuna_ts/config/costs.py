@@ -36,10 +36,16 @@ def read_ledger(file: FileLedger, found: Findings) -> LedgerSettings:
             found.error(("ledger", "url"), "must be `sqlite:////ABSOLUTE/PATH` or `postgresql://HOST/DATABASE`")
         elif not path.startswith("/"):
             found.error(("ledger", "url"), "needs an absolute path, after three slashes: `sqlite:////var/lib/x.db`")
-    span = _SPAN.match(file.retention)
-    if file.retention and span is None:
+    retention_s = span_s(file.retention)
+    if file.retention and retention_s is None:
         found.error(("ledger", "retention"), 'must be a number and a unit, s, m, h, d or w: `"400d"`')
-    return LedgerSettings(path, int(span[1]) * _UNITS[span[2]] if span else 0, database)
+    return LedgerSettings(path, retention_s or 0, database)
+
+
+def span_s(text: str) -> int | None:
+    """The seconds in a span of time like "10m", None for what is none."""
+    span = _SPAN.match(text)
+    return int(span[1]) * _UNITS[span[2]] if span else None
 
 
 def read_prices(entries: Sequence[FilePrice], found: Findings) -> tuple[Override, ...]:

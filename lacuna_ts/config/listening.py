@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from lacuna_ts.config.schema import FileTls
 from lacuna_ts.config.settings import Listen, ServeListen, TailnetListen, TlsFiles
+from lacuna_ts.config.tailnet_schema import FileTls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lacuna_ts.config.document import Path
     from lacuna_ts.config.findings import Findings
-    from lacuna_ts.config.schema import FileListen
+    from lacuna_ts.config.tailnet_schema import FileListen
 
 ONLY_TWO: Final = (
     'only `{"tailnet": PORT}` and `{"serve": SOCKET_PATH}` are listened on: on any other address (all interfaces, '

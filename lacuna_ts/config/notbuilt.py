@@ -27,7 +27,7 @@ OBSERVING: Final = (
     "filterable", "filterable_headers", "$schema",
 )  # fmt: skip
 PROVIDER_OBSERVING: Final = (
-    "fallback", "discover", "upstream",
+    "fallback", "upstream",
 )  # fmt: skip
 GRANT_RESTRICTING: Final = ("quotas", "send_hooks")
 

@@ -19,9 +19,10 @@ from lacuna_ts.policy.rights import Blocked, LocalCeiling, LocalGrant, LocalPoli
 from lacuna_ts.policy.sources import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from lacuna_ts.config.settings import Provider, Settings
+    from lacuna_ts.terms import ProviderId
 
 
 def glob_problem(text: str) -> str:
@@ -91,10 +92,11 @@ def local_policy(settings: Settings) -> LocalPolicy:
     )
 
 
-def provider_table(settings: Settings) -> ProviderTable:
-    """What each provider allows, in the order of the file, and the aliases."""
+def provider_table(settings: Settings, discovered: Mapping[ProviderId, tuple[str, ...]] | None = None) -> ProviderTable:
+    """What each provider allows, in the order of the file, and the aliases; `discovered`: the models found there."""
+    found = discovered or {}
     return ProviderTable(
-        rules={key: _rule(provider) for key, provider in settings.providers.items()},
+        rules={key: _rule(provider, found.get(key)) for key, provider in settings.providers.items()},
         aliases={
             name: tuple(Target(target.provider, target.model) for target in targets)
             for name, targets in settings.aliases.items()
@@ -111,13 +113,14 @@ def _sources(texts: tuple[str, ...]) -> tuple[Source, ...]:
     return tuple(map(Source.parse, texts))
 
 
-def _rule(provider: Provider) -> ProviderRule:
+def _rule(provider: Provider, found: tuple[str, ...] | None) -> ProviderRule:
     return ProviderRule(
         id=provider.id,
         dialects=provider.dialects,
         models=model_rules(provider.models),
         user_agents=Globs.parse(provider.user_agents),
-        listed=provider.listed,
+        listed=tuple(dict.fromkeys((*provider.listed, *(found or ())))),
+        is_complete=found is not None,
         labels=provider.labels,
         preference=provider.preference,
         opaque=provider.opaque,

@@ -14,10 +14,10 @@ import msgspec
 
 from lacuna_ts.config import baseurl, compatibility, google
 from lacuna_ts.config.cloud import SIGNED_TYPES, Unclear, read_signed
-from lacuna_ts.config.costs import read_basis
+from lacuna_ts.config.costs import read_basis, span_s
 from lacuna_ts.config.policy_of import glob_problem, limit_problem
 from lacuna_ts.config.presets import with_preset
-from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, Provider, Timeouts
+from lacuna_ts.config.settings import Authorization, AuthorizationKind, Google, NamedKey, Provider, Timeouts
 from lacuna_ts.terms import ProviderId
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from lacuna_ts.config.compatibility import Vintage
     from lacuna_ts.config.document import Path
     from lacuna_ts.config.findings import Findings
-    from lacuna_ts.config.schema import FileProvider, FileTimeouts
+    from lacuna_ts.config.provider_schema import FileTimeouts
+    from lacuna_ts.config.schema import FileProvider
     from lacuna_ts.config.usage_schema import FileAmounts
 
 RESERVED_NAMES: Final = frozenset(
@@ -35,11 +36,6 @@ RESERVED_NAMES: Final = frozenset(
         "llm-internal",
     }
 )  # fmt: skip
-# Authorization types that we know and have not built: the provider is disabled instead of called without a credential.
-UNBUILT_TYPES: Final = {
-    "hec": "authorization `hec` is not built yet",
-    "cf-aig-authorization": "authorization `cf-aig-authorization` is not built yet",
-}
 KINDS: Final[tuple[str, ...]] = get_args(AuthorizationKind)
 
 _PATH_PREFIX = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\Z")
@@ -75,7 +71,9 @@ def read_provider(key: str, entry: FileProvider, vintage: Vintage, common: Timeo
         proxy=_proxy(entry.proxy, (*path, "proxy"), found),
         path_prefix=_path_prefix(entry.path_prefix, (*path, "path_prefix"), found),
         opaque=entry.opaque,
+        passes_own=entry.auth_mode == "passthrough",
         shared_state=entry.shared_state,
+        discover_s=_discover_s(entry.discover, (*path, "discover"), found),
         default_model=entry.default_model,
         system_prompt=entry.system_prompt,
         limits=read_amounts(entry.limits, (*path, "limits"), found),
@@ -138,7 +136,7 @@ def _base_url(key: str, entry: FileProvider, path: Path, found: Findings) -> str
     if entry.tailnet and baseurl.is_outside_tailnet(url):
         found.error(where, "is an address outside the tailnet, and `tailnet: true` says that it is inside")
     has_key = entry.apikey or entry.keys or (entry.authorization is not None and entry.auth_mode != "none")
-    if has_key and baseurl.is_in_clear(url):
+    if (has_key or entry.auth_mode == "passthrough") and baseurl.is_in_clear(url):
         found.warn(where, "the key would cross the network in clear: write https://")
     return url
 
@@ -155,6 +153,13 @@ def _proxy(text: str | None, where: Path, found: Findings) -> str | None:
     if text is not None and not baseurl.is_plain(text, ("http",)):
         found.error(where, "must be a URL that begins with http://, without user information")
     return text
+
+
+def _discover_s(text: str, where: Path, found: Findings) -> float:
+    every = span_s(text)
+    if text and not every:
+        found.error(where, 'must be a number and a unit, s, m, h or d: `"10m"`')
+    return every or 0
 
 
 def _path_prefix(text: str | None, where: Path, found: Findings) -> str | None:
@@ -179,7 +184,7 @@ def _authorization(
     """The credential to add, None for none. Raises _Unusable for a kind that cannot be added yet."""
     written = entry.authorization
     kind = written if isinstance(written, str) or written is None else written.type
-    if kind is not None and kind not in (*KINDS, *UNBUILT_TYPES, google.KIND, "none"):
+    if kind is not None and kind not in (*KINDS, google.KIND, "none"):
         known = ", ".join((*KINDS, google.KIND, *SIGNED_TYPES, "none"))
         found.error(
             (*path, "authorization"),
@@ -187,17 +192,13 @@ def _authorization(
         )
         return None
     key_path, key = _key(entry, path, found)
-    if kind in UNBUILT_TYPES:
-        raise _Unusable(UNBUILT_TYPES[kind])
     if kind == "none" or entry.auth_mode == "none":
         return None
     if kind == google.KIND or (key or "").startswith(google.KEYFILE):
         return _google(entry, (key_path, key), path, found)
     if key is None:
-        if kind is not None and provider.vintage == "lacuna":
-            found.error((*path, "authorization"), f"authorization `{kind}` needs a key: write `apikey`")
-        elif (provider.vintage == "aperture" or kind is not None) and not provider.tailnet:
-            found.warn(path, "has no `apikey`: requests go up without a credential")
+        if not provider.passes_own:
+            _tell_keyless(provider, kind, path, found)
         return None
     if not key:
         return None
@@ -205,7 +206,34 @@ def _authorization(
         raise _Unusable("its key is a reference into another key store: write the key itself")
     if _PLACEHOLDER.match(key):
         found.warn(key_path, "the key looks like a placeholder")
-    return Authorization(_kind(kind, provider), found.secret(key_path, key))
+    keys = _named_keys(entry, path, found)
+    return Authorization(_kind(kind, provider), found.secret(key_path, key), keys)
+
+
+def _named_keys(entry: FileProvider, path: Path, found: Findings) -> tuple[NamedKey, ...]:
+    """All keys where there are several, each under a name of its own; () where one is enough."""
+    if len(entry.keys) < 2:
+        return ()
+    names = [key.name or f"keys[{index}]" for index, key in enumerate(entry.keys)]
+    for index, (name, key) in enumerate(zip(names, entry.keys, strict=True)):
+        where = (*path, "keys", index)
+        if not key.value:
+            found.error((*where, "value"), "the key is empty: write it, or take the entry out")
+        elif _PLACEHOLDER.match(key.value) and index:
+            found.warn((*where, "value"), "the key looks like a placeholder")
+        if names.index(name) != index:
+            found.error((*where, "name"), "two keys have this name: the log could not tell them apart")
+    return tuple(
+        NamedKey(name, found.secret((*path, "keys", index, "value"), key.value), key.weight)
+        for index, (name, key) in enumerate(zip(names, entry.keys, strict=True))
+    )
+
+
+def _tell_keyless(provider: Provider, kind: str | None, path: Path, found: Findings) -> None:
+    if kind is not None and provider.vintage == "lacuna":
+        found.error((*path, "authorization"), f"authorization `{kind}` needs a key: write `apikey`")
+    elif (provider.vintage == "aperture" or kind is not None) and not provider.tailnet:
+        found.warn(path, "has no `apikey`: requests go up without a credential")
 
 
 def _google(entry: FileProvider, key: tuple[Path, str | None], path: Path, found: Findings) -> Google | None:
@@ -242,8 +270,8 @@ def _key(entry: FileProvider, path: Path, found: Findings) -> tuple[Path, str | 
     if entry.apikey:
         places.append(((*path, "apikey"), entry.apikey))
     places += [((*path, "keys", index, "value"), key.value) for index, key in enumerate(entry.keys)]
-    if len(entry.keys) > 1:
-        found.warn((*path, "keys"), "several keys are not built yet: only the first is used")
+    if len(entry.keys) > 1 and len(places) > len(entry.keys):
+        found.error((*path, "keys"), "several keys are written, and `apikey` beside them: move it into `keys`")
     if not places:
         return path, None
     where, key = places[0]
@@ -287,10 +315,6 @@ def _with_dialects(provider: Provider, entry: FileProvider, path: Path, found: F
         if flag not in compatibility.FLAGS:
             found.error((*where, flag), unknown(flag, compatibility.FLAGS))
     flags = compatibility.effective(entry.compatibility, provider.vintage)
-    unbuilt = sorted(name for name, holds in entry.compatibility.items() if holds and name not in compatibility.BUILT)
-    unbuilt = [name for name in unbuilt if name in compatibility.FLAGS]
-    if unbuilt:
-        found.warn(where, f"not built yet and without effect: {', '.join(unbuilt)}")
     return replace(provider, dialects=flags & compatibility.BUILT, compatibility=flags)
 
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from lacuna_ts.config import compatibility, notbuilt
 from lacuna_ts.config.presets import PRESETS
-from lacuna_ts.config.providers import KINDS, RESERVED_NAMES, UNBUILT_TYPES
+from lacuna_ts.config.providers import KINDS, RESERVED_NAMES
 from lacuna_ts.config.schema import File
 
 if TYPE_CHECKING:
@@ -151,7 +151,6 @@ def _names(names: Any) -> str:
 
 
 def _lists() -> str:
-    missing = [flag for flag in compatibility.FLAGS if flag not in compatibility.BUILT]
     rows = (
         (
             "provider keys",
@@ -159,9 +158,8 @@ def _lists() -> str:
         ),
         ("reserved keys", _names(sorted(RESERVED_NAMES))),
         ("`compatibility`", _names(sorted(compatibility.BUILT))),
-        ("`compatibility` without effect as yet", _names(missing)),
+        ("`compatibility` that holds without being set", _names(compatibility.ALWAYS_SO)),
         ("authorization types", _names((*KINDS, "none"))),
-        ("authorization types that disable the provider as yet", _names(UNBUILT_TYPES)),
     )
     not_built = (
         (_names(notbuilt.RESTRICTING), "stops the start: a looser policy would hold without it"),

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     from lacuna_ts.config.document import Path
     from lacuna_ts.config.findings import Findings
-    from lacuna_ts.config.schema import File, FileLacuna, FileMetrics, FileTailnet
+    from lacuna_ts.config.schema import File, FileLacuna, FileMetrics
+    from lacuna_ts.config.tailnet_schema import FileTailnet
 
 _BASE_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+\Z")
 _PREFIX = re.compile(r"[A-Za-z0-9.-]+\.[A-Za-z0-9-]+/[A-Za-z0-9._/-]*[A-Za-z0-9_-]\Z")

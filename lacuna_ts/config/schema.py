@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Field, Tag
 
+from lacuna_ts.config.provider_schema import FileCapability, FileKey, FileTimeouts
+from lacuna_ts.config.section import ByForm, Section, Text
 from lacuna_ts.config.settings import (
     AuthorizationKind,
     Listen,
-    LocalCallers,
     LogFormat,
     LogLevel,
     Provider,
@@ -23,6 +24,7 @@ from lacuna_ts.config.settings import (
     Timeouts,
     TlsFiles,
 )
+from lacuna_ts.config.tailnet_schema import FileListen, FileTailnet
 from lacuna_ts.config.usage_schema import (
     FileAmounts,
     FileCostMap,
@@ -30,95 +32,12 @@ from lacuna_ts.config.usage_schema import (
     FileLimit,
     FilePrice,
     FilePriceAs,
-    Section,
 )
 
 __all__ = [
     "AuthorizationKind", "File", "Listen", "Provider", "ServeListen", "Settings", "TailnetListen", "Timeouts",
     "TlsFiles",
 ]  # fmt: skip
-
-
-def _kind(value: Any) -> str:
-    """Which branch of a field with several forms a value belongs to, so that only that branch reports problems."""
-    names = {bool: "bool", str: "text", list: "list", dict: "object", type(None): "null"}
-    return names.get(type(value), "object")
-
-
-_Text = Annotated[str, Tag("text")]
-_ByForm = Discriminator(_kind)
-
-
-class FileTls(Section):
-    """A certificate of one's own."""
-
-    cert: str = Field(description="Path of the PEM file with the certificate chain.")
-    key: str = Field(description="Path of the PEM file with the private key.")
-
-
-class FileListen(Section):
-    """One way in: `tailnet` or `serve`. There is no other, because nothing else can tell who is calling."""
-
-    tailnet: int | None = Field(
-        default=None,
-        description="Port on every address that tailscaled says is ours; in userspace mode on 127.0.0.1.",
-    )
-    tls: Annotated[bool, Tag("bool")] | Annotated[FileTls, Tag("object")] | Annotated[None, Tag("null")] = Field(
-        default=None,
-        discriminator=_ByForm,
-        description="`true`: HTTPS with the certificate that tailscaled gets for this node; or `{cert, key}`.",
-    )
-    serve: str | None = Field(
-        default=None,
-        description="Path of a unix socket behind `tailscale serve` (1.94 or later). `check` prints the command.",
-    )
-    service: str | None = Field(default=None, description="`svc:NAME`, where serve answers for a Tailscale Service.")
-    group: str | None = Field(
-        default=None, description="Group that owns the socket; default: the group of the process."
-    )
-    mode: str | None = Field(default=None, description='Permissions of the socket, in octal: `"0660"`, the default.')
-
-
-class FileTailnet(Section):
-    """How tailscaled is asked and what is believed."""
-
-    socket: str | None = Field(
-        default=None,
-        description="tailscaled's LocalAPI socket; default: where tailscaled puts it. "
-        "`$LACUNA_TS_TAILSCALED_SOCKET` wins.",
-    )
-    capability_prefixes: list[str] = Field(
-        default=["flare.io/cap/lacuna"],
-        min_length=1,
-        description="Prefixes of the capabilities that are read: `PREFIX/grants`, `/labels`, `/role`, `/limits`.",
-    )
-    local_callers: LocalCallers = Field(
-        default="deny",
-        description="What a call from the gateway's own address may do: nothing (`deny`), `/health`, `/ready` and "
-        "`/metrics` (`metrics`), or whatever its own node is granted (`node`).",
-    )
-    whois_ttl_s: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="Seconds that a WhoIs answer is kept. Never longer than 1: rights end as quickly.",
-    )
-    stream_grace_s: float = Field(
-        default=30.0, ge=0, le=3600, description="Seconds that running streams go on while tailscaled is away."
-    )
-    connections_per_node: int | None = Field(
-        default=None,
-        ge=1,
-        description="Connections that one node may have at once, on listeners of their own (behind `serve` they are "
-        "shared); default: 8192, and never more than half of what the process's file descriptors allow.",
-    )
-    outbound_proxy: str | None = Field(
-        default=None,
-        description="HTTP proxy for providers with `tailnet: true`, for userspace mode: `http://127.0.0.1:1055`.",
-    )
-    public_url: str | None = Field(
-        default=None, description="The URL that callers use, where it is none of the node's own names."
-    )
 
 
 class FileLogging(Section):
@@ -200,48 +119,6 @@ class FileAuthorization(Section):
     token_url: str | None = Field(default=None, description="With `entra`: another token endpoint than Microsoft's.")
 
 
-class FileModelRule(Section):
-    """What holds for the models that a glob matches."""
-
-    rewrite: str | None = Field(default=None, min_length=1, description="The model name that goes upstream instead.")
-
-
-class FileCapability(Section):
-    """What may be asked of a provider, by anybody."""
-
-    models: dict[str, FileModelRule] = Field(
-        default={},
-        description="Glob on model names to `{rewrite?}`. Empty allows every model. The most specific glob counts.",
-    )
-    user_agents: list[str] = Field(default=[], description="Globs on client names. Empty allows every client.")
-
-
-class FileKey(Section):
-    """One of a provider's keys."""
-
-    name: str = Field(default="", description="For people.")
-    value: str = Field(description="The key.")
-    weight: float = Field(default=1, ge=0, description="Its share of the requests.")
-
-
-class FileTimeouts(Section):
-    """Deadlines in seconds."""
-
-    connect_s: float | None = Field(default=None, gt=0, description="Until the connection to the provider stands (5).")
-    first_byte_s: float | None = Field(
-        default=None, gt=0, description="From there to the first byte of the answer (120)."
-    )
-    idle_s: float | None = Field(default=None, gt=0, description="Between two bytes of an answer (300).")
-    total_s: float | None = Field(default=None, ge=0, description="For the whole answer (0: none).")
-    body_idle_s: float | None = Field(default=None, gt=0, description="Between two bytes of a caller's body (30).")
-    write_stall_s: float | None = Field(
-        default=None, gt=0, description="That a caller may leave an answer unread (60)."
-    )
-    drain_s: float | None = Field(
-        default=None, gt=0, description="That running answers get to end when we are stopped (600)."
-    )
-
-
 class FileProvider(Section):
     """An upstream service. The key names it in paths, grants and metrics."""
 
@@ -257,13 +134,17 @@ class FileProvider(Section):
         description="Where the service is; its path is kept, and a version at its end counts once. Required without a "
         "preset that has it.",
     )
-    authorization: Annotated[FileAuthorization, Tag("object")] | _Text | Annotated[None, Tag("null")] = Field(
-        default=None, discriminator=_ByForm, description="`{type, apikey}` as Lacuna, or a type as Aperture."
+    authorization: Annotated[FileAuthorization, Tag("object")] | Text | Annotated[None, Tag("null")] = Field(
+        default=None, discriminator=ByForm, description="`{type, apikey}` as Lacuna, or a type as Aperture."
     )
     apikey: str | None = Field(default=None, description="The key, in Aperture's place.")
-    keys: list[FileKey] = Field(default=[], description="Several keys. Only the first is used as yet.")
-    auth_mode: Literal["", "override", "none"] = Field(
-        default="", description="`override` (default): our credential is added. `none`: nothing is."
+    keys: list[FileKey] = Field(
+        default=[], description="Several keys, each for its share of the requests; one that is refused rests."
+    )
+    auth_mode: Literal["", "override", "passthrough", "none"] = Field(
+        default="",
+        description="`override` (default): our credential is added. `none`: nothing is. `passthrough`: the caller's "
+        "own goes up, ours only for those who send none.",
     )
     capability: FileCapability | None = Field(
         default=None, description="What may be asked of this provider, by anybody."
@@ -275,7 +156,7 @@ class FileProvider(Section):
     headers: dict[str, str] = Field(default={}, description="Headers set on every request, instead of the caller's.")
     add_headers: list[str] = Field(default=[], description='Headers added to every request: `"Name: value"`.')
     forward_headers: list[str] = Field(
-        default=[], description="Globs on names of the caller's headers that go up beside those of the dialect."
+        default=[], description="Globs on names of the caller's headers that go up too; names like a key's in full."
     )
     labels: dict[str, str] = Field(default={}, description="Labels on metrics; a caller's own win.")
     timeouts: FileTimeouts = Field(default_factory=FileTimeouts, description="Where they differ from the general ones.")
@@ -299,6 +180,11 @@ class FileProvider(Section):
         max_length=100_000,
         description="Instructions that stand before all that a caller sends, in every request that generates. What has "
         "no place for them is refused.",
+    )
+    discover: str = Field(
+        default="",
+        description='How often to ask it for its models, `"10m"`: they are listed, and it is asked for them before '
+        "others of its `preference` that the file does not say to have them.",
     )
     limits: list[FileAmounts] = Field(default=[], description="Ceilings for everybody who is sent there.")
     tailnet: bool = Field(
@@ -381,14 +267,14 @@ class File(Section):
     listen: list[FileListen] = Field(default=[FileListen(tailnet=80)], min_length=1, description="The ways in.")
     tailnet: FileTailnet = Field(default_factory=FileTailnet, description="How tailscaled is asked, what is believed.")
     lacuna: FileLacuna = Field(default_factory=FileLacuna, description="Lacuna's own block.")
-    base_path: _Text | Annotated[list[str], Tag("list")] = Field(
-        default=[], discriminator=_ByForm, description='Prefixes under which the whole API also stands: `"/llm"`.'
+    base_path: Text | Annotated[list[str], Tag("list")] = Field(
+        default=[], discriminator=ByForm, description='Prefixes under which the whole API also stands: `"/llm"`.'
     )
     providers: dict[str, FileProvider] = Field(
         default={}, description="The upstream services, in the order they are tried."
     )
     aliases: dict[
-        str, Annotated[Annotated[FileTarget, Tag("object")] | Annotated[list[FileTarget], Tag("list")], _ByForm]
+        str, Annotated[Annotated[FileTarget, Tag("object")] | Annotated[list[FileTarget], Tag("list")], ByForm]
     ] = Field(default={}, description="Model names that stand for a provider's model; a list is tried in order.")
     grants: list[FileGrant] = Field(default=[], description="Who may do what, beside the tailnet policy.")
     temp_grants: list[FileTempGrant] = Field(default=[], description="Aperture's early form of `grants`.")

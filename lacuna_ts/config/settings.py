@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lacuna_ts.metering.pricebook import Override
     from lacuna_ts.terms import ProviderId
 
-AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
+AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key", "hec", "cf-aig-authorization"]
 LocalCallers = Literal["deny", "metrics", "node"]
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["error", "warn", "info", "debug", "trace"]
@@ -84,6 +84,15 @@ class Lacuna:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedKey:
+    """One of several keys."""
+
+    name: str
+    key: Secret
+    weight: float = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Aws:
     """Whose credentials sign requests to AWS; None leaves it to AWS's own settings."""
 
@@ -111,6 +120,7 @@ class Authorization:
 
     kind: AuthorizationKind
     key: Secret
+    keys: tuple[NamedKey, ...] = ()  # where there are several: all of them, `key` is the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +170,7 @@ class Provider:
     vintage: Vintage = "lacuna-ts"
     authorization: Authorization | None = None
     google: Google | None = None  # instead of `authorization`
+    passes_own: bool = False  # the caller's own credential goes up; ours only for those who send none
     signed: Signed | None = None  # instead of `authorization`
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # lower-case names; may hold credentials
     add_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
@@ -170,6 +181,7 @@ class Provider:
     models: tuple[tuple[str, str | None], ...] = ()  # (glob, rewrite), sorted by glob; empty allows every model
     user_agents: tuple[str, ...] = ()  # globs on client ids; empty allows every client
     listed: tuple[str, ...] = ()  # models named one by one
+    discover_s: float = 0  # how often to ask it for its models; 0 is never
     preference: float = 0
     timeouts: Timeouts = field(default_factory=Timeouts)
     disabled: bool = False

@@ -16,10 +16,13 @@ import msgspec
 from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
     figure,
+    lowered,
+    read_count,
     table,
 )
 from lacuna_ts.dialects.plain_http import PlainHttp
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
+from lacuna_ts.framing.json_fields import read_fields, write_fields
 from lacuna_ts.framing.sse import encode_event
 from lacuna_ts.terms import NO_USAGE, Refusal, Usage, printable
 
@@ -41,6 +44,7 @@ PLAIN: Final = _OWN | frozenset(
 )  # fmt: skip
 _DURATIONS: Final = {"ephemeral_5m_input_tokens": "5m", "ephemeral_1h_input_tokens": "1h"}
 _UNKNOWN: Final = "unknown"
+_LEAST_THINKING: Final = 1024  # tokens; a smaller budget is refused
 _CACHE_CONTROL: Final = b'"cache_control"'
 _CACHE_OBJECT: Final = re.compile(rb"\s*:\s*\{([^{}]*)\}")
 _TTL: Final = re.compile(rb'"ttl"\s*:\s*("5m"|300|"1h"|3600)\s*(?:,|\Z)')
@@ -127,6 +131,26 @@ class AnthropicWords(PlainHttp):
     def model_entry(self, model: ListedModel) -> bytes:
         """One model."""
         return msgspec.json.encode(_entry(model))
+
+
+def capped_thinking(asked: Asked, most: int) -> Asked:
+    """`asked` with `max_tokens` at most `most`, and a budget for thinking that fits into it, or none."""
+    return fit_thinking(lowered(asked, "max_tokens", (), most), most)
+
+
+def fit_thinking(asked: Asked, most: int) -> Asked:
+    """`asked`, whose answer was bounded already, with a budget for thinking that fits into that, or none."""
+    fields = asked.fields or {}
+    thinking = fields.get("thinking")
+    if thinking is None or b"budget_tokens" not in bytes(thinking):
+        return asked
+    bound = read_count(fields, "max_tokens") or most
+    members = read_fields(bytes(thinking))
+    if (read_count(members, "budget_tokens") or 0) < bound:
+        return asked
+    members["budget_tokens"] = msgspec.Raw(msgspec.json.encode(bound - 1))
+    fits = write_fields(members) if bound > _LEAST_THINKING else b'{"type":"disabled"}'
+    return msgspec.structs.replace(asked, fields={**fields, "thinking": msgspec.Raw(fits)})
 
 
 class AnthropicReader:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from lacuna_ts.dialects.anthropic_family import (
     JUDGED,
     PLAIN,
     AnthropicReader,
     AnthropicWords,
     cache_hint,
+    capped_thinking,
     state_in,
 )
-from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import check_model, lowered, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.base import Asked, PathMatch
+from lacuna_ts.dialects.judging import read_count, read_judged, read_model, read_switch
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.prefacing import system_block_first
-from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
 _GENERATE: Final = frozenset({"/v1/messages", "/messages"})
@@ -54,20 +52,11 @@ class AnthropicMessages(AnthropicWords):
 
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `max_tokens`."""
-        return lowered(asked, "max_tokens", (), max_output)
+        return capped_thinking(asked, max_output)
 
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - wherever there is a body
         """At the begin of `system`; counted with the rest where tokens are counted."""
         return asked if asked.fields is None else system_block_first(asked, text)
-
-    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
-        """The request with `model` in place. Usage comes without asking."""
-        if asked.fields is None:
-            return Outgoing(match.path, b"")
-        fields = asked.fields
-        if model != asked.model:
-            fields = {**fields, "model": msgspec.Raw(msgspec.json.encode(check_model(model)))}
-        return Outgoing(match.path, write_fields(fields))
 
     def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:
         """The usage in a whole answer. Counting tokens uses none."""

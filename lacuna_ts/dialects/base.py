@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
+from lacuna_ts.framing.multipart import Form
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lacuna_ts.framing.frames import Frame, Framing
     from lacuna_ts.terms import DialectId, Refusal, Usage
 
-# "describe" asks a provider about a model. "stored" asks for something that lies at the provider, by its id: no body,
-# no model, nothing to count. "opaque" is whatever it is: passed on unread.
-Operation = Literal["generate", "embed", "count_tokens", "list_models", "get_model", "describe", "stored", "opaque"]
-METERED: Final[frozenset[Operation]] = frozenset({"generate", "embed"})  # those whose answers tell what was used
+# "classify" judges or ranks what is sent. "tell_version" asks which version of the API is spoken. "describe" asks a
+# provider about a model. "stored" asks for something that lies at the provider, by its id: no body, no model, and
+# nothing to count. "opaque" is whatever it is: passed on unread.
+Operation = Literal[
+    "generate", "embed", "classify", "count_tokens", "list_models", "get_model", "tell_version", "describe", "stored",
+    "opaque",
+]  # fmt: skip
+METERED: Final[frozenset[Operation]] = frozenset(
+    {"generate", "embed", "classify"}
+)  # those whose answers tell what was used
 
 
 class PathMatch(msgspec.Struct, frozen=True):
@@ -33,6 +41,8 @@ class PathMatch(msgspec.Struct, frozen=True):
     # path names the model, `{}` stands in its place: the name that goes up is encoded anew (`paths.path_for`).
     path: str
     model: str | None = None  # where the path names it, percent-decoded once
+    takes_forms: bool = False  # whether the body may be a form instead of JSON
+    boundary: bytes = b""  # of that form, as the `Content-Type` names it
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -47,6 +57,8 @@ class Asked(msgspec.Struct, frozen=True):
     fields: Mapping[str, msgspec.Raw] | None = None
     points_at: str = ""  # the field that names something lying at the provider (a file, an earlier answer), "" for none
     opaque: bytes = b""  # the body, where nobody reads it
+    points_to: str = ""  # the id of what is pointed at, where that is one thing that a caller may have made before
+    form: Form | None = None  # the body, where it is a form; `fields` then holds its short texts
 
 
 class Outgoing(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from lacuna_ts.dialects import aws_bounds
-from lacuna_ts.dialects.anthropic_family import AnthropicReader, cache_hint
+from lacuna_ts.dialects.anthropic_family import AnthropicReader, cache_hint, fit_thinking
 from lacuna_ts.dialects.aws_words import AwsWords, claim_listing, claim_model, counted, names_s3, read_id
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import ROUTING_FIELDS, figure, read_judged, table
@@ -110,7 +110,7 @@ class BedrockModelInvoke(AwsWords):
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With the name that the model's vendor has for it, and every other that was sent."""
         place = aws_bounds.vendors_place(asked)
-        return asked if place is None else aws_bounds.bounded(asked, place, max_output)
+        return asked if place is None else fit_thinking(aws_bounds.bounded(asked, place, max_output), max_output)
 
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - all of it generates
         """As the model's vendor has it: in `system`, as the first message, or at the begin of the prompt.

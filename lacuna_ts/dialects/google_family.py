@@ -12,7 +12,15 @@ import msgspec
 
 from lacuna_ts.dialects.base import Asked, Outgoing
 from lacuna_ts.dialects.google_pointing import state_in
-from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, figure, read_count, read_judged, table
+from lacuna_ts.dialects.judging import (
+    ROUTING_FIELDS,
+    check_model,
+    figure,
+    read_count,
+    read_judged,
+    share_of,
+    table,
+)
 from lacuna_ts.dialects.paths import decode_name, path_for
 from lacuna_ts.dialects.prefacing import is_absent, item_first, refuse_lookalikes, with_field
 from lacuna_ts.errors import BadRequest
@@ -137,7 +145,7 @@ class GoogleWords:
             name = piece.partition("=")[0]
             if name in {"alt", "$alt"} and piece not in _FORMATS:
                 raise BadRequest("Answers come as `alt=sse` or `alt=json` here.")
-            if piece in _FORMATS or name in _KEPT_PARAMETERS:
+            if piece in _FORMATS or (name in _KEPT_PARAMETERS and ";" not in piece):  # which some take for "&"
                 kept.append(piece)
         return "&".join(kept)
 
@@ -277,7 +285,7 @@ def _lowered(asked: Asked, most: int) -> Asked:
     for name in sent or _CONFIG[:1]:
         config = read_fields(bytes(fields[name])) if sent else {}
         answers = max(read_count(config, key) or 1 for key in ("candidateCount", "candidate_count"))
-        each = max(1, most // answers)
+        each = share_of(most, answers)
         bounds = [key for key in ("maxOutputTokens", "max_output_tokens") if read_count(config, key) is not None]
         for key in bounds or ["maxOutputTokens"]:
             if not bounds or (read_count(config, key) or 0) > each:

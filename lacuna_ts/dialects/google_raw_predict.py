@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from lacuna_ts.dialects.anthropic_family import JUDGED, PLAIN, AnthropicReader, AnthropicWords, cache_hint, state_in
+from lacuna_ts.dialects.anthropic_family import (
+    JUDGED,
+    PLAIN,
+    AnthropicReader,
+    AnthropicWords,
+    cache_hint,
+    capped_thinking,
+    state_in,
+)
 from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.google_family import GoogleWords, google_error, google_path, name_in_path
-from lacuna_ts.dialects.judging import check_model, lowered, read_count, read_judged, read_model, read_switch
+from lacuna_ts.dialects.judging import check_model, read_count, read_judged, read_model, read_switch
 from lacuna_ts.dialects.openai_family import ChunkReader, usage_in
 from lacuna_ts.dialects.prefacing import system_block_first, system_message_first
 from lacuna_ts.errors import BadRequest
@@ -25,8 +33,10 @@ from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage
 if TYPE_CHECKING:
     from lacuna_ts.framing.frames import Frame, Framing
 
+# Not Google's own models: their words are `google_generate_content`'s, and would be neither judged nor counted here.
 _PATH: Final = re.compile(
-    r"(/v1(?:beta1)?/projects/\w[\w.:-]*/locations/\w[\w-]*/publishers/[a-z0-9-]+/models)(?:/([^/]+))?\Z", re.ASCII
+    r"(/v1(?:beta1)?/projects/\w[\w.:-]*/locations/\w[\w-]*/publishers/(?!google/)[a-z0-9-]+/models)(?:/([^/]+))?\Z",
+    re.ASCII,
 )
 _ANTHROPICS: Final = "/publishers/anthropic/"
 _COUNTING: Final = "count-tokens:rawPredict"
@@ -82,7 +92,7 @@ class GoogleRawPredict(AnthropicWords):
 
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `max_tokens`, as all who publish models there call it."""
-        return lowered(asked, "max_tokens", (), max_output)
+        return capped_thinking(asked, max_output)
 
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
         """As the publisher's models have it: Anthropic's at the begin of `system`, the others' as the first message."""

@@ -117,10 +117,10 @@ def read_count(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
 def lowered(asked: Asked, name: str, others: tuple[str, ...], most: int, answers: int = 1) -> Asked:
     """`asked` with the field `name`, and those of `others` that were sent, at most `most` tokens over all answers.
 
-    `name` is set where the request names no bound at all.
+    `name` is set where the request names no bound at all. Raises BadRequest for more answers than tokens.
     """
     fields = dict(asked.fields or {})
-    each = max(1, most // max(1, answers))
+    each = share_of(most, answers)
     sent = [one for one in (name, *others) if read_count(fields, one) is not None]
     for one in sent or [name]:
         if (read_count(fields, one) or 0) > each or not sent:
@@ -129,6 +129,15 @@ def lowered(asked: Asked, name: str, others: tuple[str, ...], most: int, answers
     return msgspec.structs.replace(
         asked, fields=fields, max_output_tokens=most if asked_for is None else min(asked_for, most)
     )
+
+
+def share_of(most: int, answers: int) -> int:
+    """What each of `answers` may have of `most` tokens. Raises BadRequest when that is not even one."""
+    if answers > most:
+        raise BadRequest(
+            f"Your limit `max_output_tokens` of {most:,} is too small for {answers:,} answers: ask for fewer."
+        )
+    return most // max(1, answers)
 
 
 def figure(value: object) -> int | None:

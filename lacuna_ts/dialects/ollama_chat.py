@@ -42,6 +42,8 @@ _OPERATIONS: Final[Mapping[str, Operation]] = {
 }
 _STREAMING: Final = frozenset({"/api/chat", "/api/generate"})
 _LISTING: Final = "/api/tags"
+_TELL: Final = PathMatch("tell_version", "/api/version")
+VERSION: Final = b'{"version":"0.13.5"}'  # of the API as it is spoken here: clients look for what they may ask
 _OWN: Final = frozenset({"model", "name", "stream", "options"})
 _JUDGED: Final = _OWN | ROUTING_FIELDS | STATE_FIELDS
 _PLAIN: Final = _OWN | frozenset(
@@ -71,11 +73,13 @@ class OllamaChat:
         if method == "POST":
             operation = _OPERATIONS.get(path)
             return PathMatch(operation, path) if operation is not None else None
-        return PathMatch("list_models", path) if method == "GET" and path == _LISTING else None
+        if method != "GET":
+            return None
+        return PathMatch("list_models", path) if path == _LISTING else _TELL if path == _TELL.path else None
 
     def read_request(self, match: PathMatch, body: bytes) -> Asked:
         """Read a decoded body. Raises BadRequest."""
-        if match.operation == "list_models":
+        if match.operation in {"list_models", "tell_version"}:
             return Asked("")
         fields = read_judged(body, _JUDGED, _PLAIN)
         return Asked(

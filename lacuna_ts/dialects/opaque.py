@@ -50,6 +50,10 @@ class Opaque(OpenAIWords):
         """The same again."""
         return Outgoing(match.path, asked.opaque)
 
+    def outgoing_query(self, query: str) -> str:
+        """The same again."""
+        return query
+
     def framing(self, content_type: str, asked: Asked) -> Framing | None:  # noqa: ARG002 - nothing is read of it
         """None: it is passed on unread."""
         return None

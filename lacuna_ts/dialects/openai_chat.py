@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
+from lacuna_ts.dialects.base import Asked, PathMatch
 from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
-    check_model,
     lowered,
     model_asked,
     read_count,
     read_judged,
     read_switch,
 )
-from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
+from lacuna_ts.dialects.openai_family import GeneratingWords
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
 from lacuna_ts.dialects.prefacing import system_message_first
-from lacuna_ts.framing.json_fields import write_fields
-from lacuna_ts.terms import NO_USAGE, DialectId, Usage
+from lacuna_ts.terms import DialectId
 
 _PATHS: Final = frozenset({"/v1/chat/completions", "/chat/completions"})
 _OWN: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"})
@@ -36,7 +32,7 @@ _PLAIN: Final = _OWN | frozenset(
 )  # fmt: skip
 
 
-class OpenAIChat(OpenAIWords):
+class OpenAIChat(GeneratingWords):
     """The dialect `openai_chat`."""
 
     id = DialectId("openai_chat")
@@ -74,21 +70,3 @@ class OpenAIChat(OpenAIWords):
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
         """As the first message."""
         return system_message_first(asked, text) if match.operation == "generate" else asked
-
-    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
-        """The request with `model` in place; a stream is asked to report its usage."""
-        if asked.fields is None:
-            return Outgoing(match.path, b"")
-        fields = dict(asked.fields)
-        if model != asked.model:
-            fields["model"] = msgspec.Raw(msgspec.json.encode(check_model(model)))
-        hides_usage = asked.is_streaming and ask_for_usage(fields)
-        return Outgoing(match.path, write_fields(fields), hides_usage=hides_usage)
-
-    def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:  # noqa: ARG002
-        """The usage in a whole answer."""
-        return usage_in(body) if match.operation == "generate" else NO_USAGE
-
-    def usage_reader(self, asked: Asked) -> ChunkReader:  # noqa: ARG002 - nothing asked changes how to read
-        """A reader for one stream."""
-        return ChunkReader()

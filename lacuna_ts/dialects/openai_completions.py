@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
+from lacuna_ts.dialects.base import Asked, PathMatch
 from lacuna_ts.dialects.judging import (
     ROUTING_FIELDS,
-    check_model,
     lowered,
     model_asked,
     read_count,
     read_judged,
     read_switch,
 )
-from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, ask_for_usage, usage_in
+from lacuna_ts.dialects.openai_family import GeneratingWords
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
 from lacuna_ts.dialects.prefacing import is_array, text_first, with_field
 from lacuna_ts.errors import BadRequest
-from lacuna_ts.framing.json_fields import write_fields
-from lacuna_ts.terms import NO_USAGE, DialectId, Usage
+from lacuna_ts.terms import DialectId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PATHS: Final = frozenset({"/v1/completions", "/completions"})
 _OWN: Final = frozenset({"model", "stream", "stream_options", "max_tokens", "n", "best_of"})
@@ -33,10 +34,11 @@ _PLAIN: Final = _OWN | frozenset(
         "frequency_penalty", "logit_bias", "user", "seed",
     }
 )  # fmt: skip
+_READ_EACH: Final = msgspec.json.Decoder(list[int | str | list[int]])
 _READ_PROMPTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-class OpenAICompletions(OpenAIWords):
+class OpenAICompletions(GeneratingWords):
     """The dialect `openai_completions`."""
 
     id = DialectId("openai_completions")
@@ -54,20 +56,17 @@ class OpenAICompletions(OpenAIWords):
             return Asked(match.model or "")
         fields = read_judged(body, _JUDGED, _PLAIN)
         limit = read_count(fields, "max_tokens")
-        answers = max(read_count(fields, "n") or 1, read_count(fields, "best_of") or 1)
         return Asked(
             model_asked(match, fields),
             is_streaming=read_switch(fields, "stream"),
-            max_output_tokens=None if limit is None else limit * answers,
+            max_output_tokens=None if limit is None else limit * _answers(fields),
             fields=fields,
             points_at=state_named(fields, top=STATE_FIELDS, deep=()),
         )
 
     def capped(self, asked: Asked, max_output: int) -> Asked:
         """With `max_tokens`, which binds each answer."""
-        sent = asked.fields or {}
-        answers = max(read_count(sent, "n") or 1, read_count(sent, "best_of") or 1)
-        return lowered(asked, "max_tokens", (), max_output, answers)
+        return lowered(asked, "max_tokens", (), max_output, _answers(asked.fields or {}))
 
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:
         """At the begin of each prompt. Refused before prompts that are tokens already."""
@@ -83,20 +82,15 @@ class OpenAICompletions(OpenAIWords):
         raws = [msgspec.Raw(text_first(one, text, "prompt")) for one in prompts]
         return with_field(asked, "prompt", msgspec.json.encode(raws))
 
-    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
-        """The request with `model` in place; a stream is asked to report its usage."""
-        if asked.fields is None:
-            return Outgoing(match.path, b"")
-        fields = dict(asked.fields)
-        if model != asked.model:
-            fields["model"] = msgspec.Raw(msgspec.json.encode(check_model(model)))
-        hides_usage = asked.is_streaming and ask_for_usage(fields)
-        return Outgoing(match.path, write_fields(fields), hides_usage=hides_usage)
 
-    def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:  # noqa: ARG002
-        """The usage in a whole answer."""
-        return usage_in(body) if match.operation == "generate" else NO_USAGE
-
-    def usage_reader(self, asked: Asked) -> ChunkReader:  # noqa: ARG002 - nothing asked changes how to read
-        """A reader for one stream."""
-        return ChunkReader()
+def _answers(fields: Mapping[str, msgspec.Raw]) -> int:
+    """How many texts are made: so many for each prompt, of which a list may hold several."""
+    each = max(read_count(fields, "n") or 1, read_count(fields, "best_of") or 1)
+    sent = fields.get("prompt")
+    if not is_array(sent):
+        return each
+    try:
+        prompts = _READ_EACH.decode(sent or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise BadRequest("The field `prompt` must be text, numbers of tokens, or a list of these.") from None
+    return each * sum(not isinstance(one, int) for one in prompts) or each

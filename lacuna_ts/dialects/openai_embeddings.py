@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
-from lacuna_ts.dialects.judging import ROUTING_FIELDS, check_model, model_asked, read_judged
+from lacuna_ts.dialects.base import Asked, PathMatch
+from lacuna_ts.dialects.judging import ROUTING_FIELDS, model_asked, read_judged
 from lacuna_ts.dialects.openai_family import ChunkReader, OpenAIWords, usage_in
 from lacuna_ts.dialects.paths import claim_listing
 from lacuna_ts.dialects.pointing import STATE_FIELDS, state_named
-from lacuna_ts.framing.json_fields import write_fields
 from lacuna_ts.terms import NO_USAGE, DialectId, Usage
 
 _PATHS: Final = frozenset({"/v1/embeddings", "/embeddings"})
@@ -47,15 +44,6 @@ class OpenAIEmbeddings(OpenAIWords):
     def prefaced(self, match: PathMatch, asked: Asked, text: str) -> Asked:  # noqa: ARG002 - nothing is instructed
         """As it is: nothing is generated."""
         return asked
-
-    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
-        """The request with `model` in place."""
-        if asked.fields is None:
-            return Outgoing(match.path, b"")
-        fields = asked.fields
-        if model != asked.model:
-            fields = {**fields, "model": msgspec.Raw(msgspec.json.encode(check_model(model)))}
-        return Outgoing(match.path, write_fields(fields))
 
     def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:  # noqa: ARG002
         """The usage in a whole answer: what went in."""

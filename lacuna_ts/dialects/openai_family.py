@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from lacuna_ts.dialects.base import Asked, Outgoing, PathMatch
 from lacuna_ts.dialects.judging import figure, read_switch, table
-from lacuna_ts.dialects.plain_http import PlainHttp
+from lacuna_ts.dialects.plain_http import PlainHttp, with_model
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.framing.json_fields import read_fields, write_fields
 from lacuna_ts.framing.sse import encode_event
@@ -85,6 +86,26 @@ class OpenAIWords(PlainHttp):
     def model_entry(self, model: ListedModel) -> bytes:
         """One model."""
         return msgspec.json.encode(_entry(model))
+
+
+class GeneratingWords(OpenAIWords):
+    """The part of chat and completions: a stream of theirs is asked to report its usage."""
+
+    def outgoing(self, match: PathMatch, asked: Asked, *, model: str) -> Outgoing:
+        """The request with `model` in place; a stream is asked to report its usage."""
+        if asked.fields is None:
+            return Outgoing(match.path, b"")
+        fields = dict(with_model(asked.fields, asked, model))
+        hides_usage = asked.is_streaming and ask_for_usage(fields)
+        return Outgoing(match.path, write_fields(fields), hides_usage=hides_usage)
+
+    def usage_of(self, match: PathMatch, body: bytes, asked: Asked | None = None) -> Usage:  # noqa: ARG002
+        """The usage in a whole answer."""
+        return usage_in(body) if match.operation == "generate" else NO_USAGE
+
+    def usage_reader(self, asked: Asked) -> ChunkReader:  # noqa: ARG002 - nothing asked changes how to read
+        """A reader for one stream."""
+        return ChunkReader()
 
 
 def error_of(refusal: Refusal) -> dict[str, str | None]:

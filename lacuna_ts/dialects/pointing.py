@@ -33,9 +33,20 @@ _DEEPEST: Final = 8  # no API nests its parts so deeply
 _LONG_BYTES: Final = 2 * 1024 * 1024
 _MOST_OBJECTS: Final = 50_000
 _STRING, _LIST, _OBJECT = b'"[{'
+# Long texts, documents and pictures are few strings: which keys stand between them is soon seen.
+_WORTH_SKIMMING_BYTES: Final = 256 * 1024
+_BYTES_PER_QUOTE: Final = 1024
+_LONGEST_KEY: Final = 128  # of those that point, with every letter written as an escape, and the quotes
+_POINTING_KEYS: Final = frozenset(
+    {
+        b"file_id", b"file_ids", b"container", b"container_id", b"vector_store_ids", b"skill_id", b"audio",
+        b"item_reference",
+    }
+)  # fmt: skip
 # For bodies of more parts than are worth taking apart: any key that could point, or a key that hides its letters.
 _SUSPECT: Final = re.compile(
-    rb'"(?:file_ids?|container(?:_id)?|vector_store_ids|skill_id)"\s*:\s*["\[]|"item_reference"|\\u00[4-7]'
+    rb'"(?:file_ids?|container(?:_id)?|vector_store_ids|skill_id)"\s*:\s*["\[]|"audio"\s*:\s*\{|"item_reference"'
+    rb"|\\u00[4-7]"
 )
 
 
@@ -101,13 +112,40 @@ def _in_value(raw: msgspec.Raw, name: str, depth: int, *, may_refer: bool = Fals
         return ""
     if depth > _DEEPEST:
         return name
-    if len(raw) > _LONG_BYTES and (text := bytes(raw)).count(b"{") > _MOST_OBJECTS:
-        return name if _SUSPECT.search(text) else ""
+    if len(raw) > _WORTH_SKIMMING_BYTES:
+        text = bytes(raw)
+        if not may_refer and _names_nothing(text):
+            return ""
+        if len(raw) > _LONG_BYTES and text.count(b"{") > _MOST_OBJECTS:
+            return name if _SUSPECT.search(text) else ""
+        del text
     try:
         parts = _READ_PARTS.decode(raw) if first == _LIST else [_READ_PART.decode(raw)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadRequest(f"`{name}` must be text or a list of objects.") from None
     return _in_parts(parts, depth, may_refer=may_refer)
+
+
+def _names_nothing(text: bytes) -> bool:
+    """Whether it is sure at a glance that no key in the JSON `text` could point. Goes from string to string."""
+    left = len(text) // _BYTES_PER_QUOTE
+    at = text.find(b'"')
+    while at >= 0:
+        end, is_inside, before = at, True, b""
+        while is_inside:
+            end = text.find(b'"', end + 1)
+            left -= 1
+            if end < 0 or left < 0:  # many strings: reading them is no slower
+                return False
+            before = text[max(at + 1, end - _LONGEST_KEY) : end]
+            slashes = len(before) - len(before.rstrip(b"\\"))
+            if slashes == _LONGEST_KEY:
+                return False
+            is_inside = slashes % 2 == 1
+        if end - at <= _LONGEST_KEY and (before in _POINTING_KEYS or b"\\u" in before):
+            return False
+        at = text.find(b'"', end + 1)
+    return True
 
 
 def _in_parts(parts: Iterable[object], depth: int, *, may_refer: bool = False) -> str:

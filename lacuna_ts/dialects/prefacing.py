@@ -59,7 +59,7 @@ def item_first(sent: msgspec.Raw | None, item: object, name: str) -> bytes:
 
 def is_array(sent: msgspec.Raw | None) -> bool:
     """Whether it is there and an array."""
-    return sent is not None and bytes(sent[:64] if len(sent) > 64 else sent).lstrip()[:1] == b"["
+    return sent is not None and bytes(memoryview(sent)[:64]).lstrip()[:1] == b"["
 
 
 def is_absent(sent: msgspec.Raw | None) -> bool:

@@ -13,10 +13,14 @@ from lacuna_ts.dialects.gemini_generate_content import GeminiGenerateContent
 from lacuna_ts.dialects.google_generate_content import GoogleGenerateContent
 from lacuna_ts.dialects.google_raw_predict import GoogleRawPredict
 from lacuna_ts.dialects.ollama_chat import OllamaChat
+from lacuna_ts.dialects.openai_audio import OpenAIAudio
 from lacuna_ts.dialects.openai_chat import OpenAIChat
 from lacuna_ts.dialects.openai_completions import OpenAICompletions
 from lacuna_ts.dialects.openai_embeddings import OpenAIEmbeddings
+from lacuna_ts.dialects.openai_images import OpenAIImages
+from lacuna_ts.dialects.openai_moderations import OpenAIModerations
 from lacuna_ts.dialects.openai_responses import OpenAIResponses
+from lacuna_ts.dialects.rerank import Rerank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +34,10 @@ ANTHROPIC_MESSAGES: Final[Dialect] = AnthropicMessages()
 
 OPENAI_COMPLETIONS: Final[Dialect] = OpenAICompletions()
 OPENAI_EMBEDDINGS: Final[Dialect] = OpenAIEmbeddings()
+OPENAI_IMAGES: Final[Dialect] = OpenAIImages()
+OPENAI_AUDIO: Final[Dialect] = OpenAIAudio()
+OPENAI_MODERATIONS: Final[Dialect] = OpenAIModerations()
+RERANK: Final[Dialect] = Rerank()
 
 AZURE_OPENAI: Final[Dialect] = AzureOpenAI(
     chat=OPENAI_CHAT, completions=OPENAI_COMPLETIONS, embeddings=OPENAI_EMBEDDINGS, responses=OPENAI_RESPONSES
@@ -47,6 +55,7 @@ BEDROCK_CONVERSE: Final[Dialect] = BedrockConverse()
 ALL_DIALECTS: Final[tuple[Dialect, ...]] = (
     OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_COMPLETIONS, OPENAI_EMBEDDINGS, GEMINI, VERTEX,
     RAW_PREDICT, OLLAMA, BEDROCK_MODEL_INVOKE, BEDROCK_CONVERSE, AZURE_OPENAI,
+    OPENAI_IMAGES, OPENAI_AUDIO, OPENAI_MODERATIONS, RERANK,
 )  # fmt: skip
 BY_ID: Final[Mapping[DialectId, Dialect]] = {dialect.id: dialect for dialect in ALL_DIALECTS}
 

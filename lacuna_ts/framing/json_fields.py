@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 MAX_KEYS: Final = 10_000
+_STEP_BYTES: Final = 64 * 1024
 _READ: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _READ_KEY: Final = msgspec.json.Decoder(str)
 _ENCODER: Final = msgspec.json.Encoder()
@@ -96,7 +97,7 @@ def _stands_once(body: bytes, fields: Mapping[str, msgspec.Raw]) -> bool:
     left = len(fields)
     for key, value in fields.items():
         member = _MEMBER.match(body, at)
-        if member is None or _READ_KEY.decode(member[1]) != key or not body.startswith(bytes(value), member.end()):
+        if member is None or _READ_KEY.decode(member[1]) != key or not _stands_at(body, member.end(), value):
             return False
         follows = _NEXT.match(body, member.end() + len(value))
         left -= 1
@@ -104,6 +105,13 @@ def _stands_once(body: bytes, fields: Mapping[str, msgspec.Raw]) -> bool:
             return False
         at = follows.end()
     return True
+
+
+def _stands_at(body: bytes, at: int, value: msgspec.Raw) -> bool:
+    if len(value) <= _STEP_BYTES:
+        return body.startswith(bytes(value), at)
+    view = memoryview(value)  # step by step: a copy of all of it would cost more than the comparison
+    return all(body.startswith(bytes(view[n : n + _STEP_BYTES]), at + n) for n in range(0, len(value), _STEP_BYTES))
 
 
 class FieldScanner:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from lacuna_ts.dialects.base import METERED
 from lacuna_ts.limits.estimate import input_tokens
 from lacuna_ts.limits.keeper import Ask
-from lacuna_ts.terms import Refusal
+from lacuna_ts.terms import NO_USAGE, Refusal
 
 if TYPE_CHECKING:
     from lacuna_ts.dialects.base import Asked, Dialect
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Counting tokens and looking at what lies there cost nothing; what nobody reads might cost anything.
-LIMITED: Final = METERED | {"opaque"}
+# Counting tokens costs nothing, and fetching what lies there is a request without tokens; what nobody reads might cost
+# anything.
+LIMITED: Final = METERED | {"opaque", "stored"}
+_WITHOUT_OUTPUT: Final = frozenset({"embed", "stored"})
 
 _UNKEPT: Final = Refusal(
     "ledger_unavailable",
@@ -49,7 +51,7 @@ def admit(live: Live, parts: Parts, dialect: Dialect, asked: Asked, allowance: A
         exchange.provider,
         exchange.upstream_model,
         input_tokens((asked.opaque,) if asked.fields is None else asked.fields.values()),
-        0 if exchange.operation == "embed" else asked.max_output_tokens,
+        0 if exchange.operation in _WITHOUT_OUTPUT else asked.max_output_tokens,
     )
     held = parts.keeper.reserve(
         exchange.caller, allowance.ceilings, allowance.grants, ask, now=live.now(), wall=parts.now()
@@ -74,12 +76,13 @@ def settle(live: Live, reservation: Reservation) -> None:
     """Charge what was used. What was not told of an answer that was cut off is charged, and noted, as it was held."""
     exchange = live.exchange
     is_answered = _is_answered(exchange)
-    if is_answered:
-        exchange.usage = reservation.filled_in(exchange.usage)
     try:
+        if is_answered:
+            exchange.usage = reservation.filled_in(exchange.usage)
         reservation.settle(exchange.usage, is_answered=is_answered, now=live.now(), wall=live.parts.now())
     except Exception:  # noqa: BLE001 - a price that cannot be worked out must not cost the record of the exchange
         _log.exception("%s: our bug: what it used was not charged", exchange.id)
+        reservation.settle(NO_USAGE, is_answered=False, now=live.now(), wall=live.parts.now())  # what is still held
 
 
 def _is_answered(exchange: Exchange) -> bool:

@@ -14,22 +14,29 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from lacuna_ts.dialects.base import METERED
 from lacuna_ts.dialects.table import BY_ID, dialect_for_errors
 from lacuna_ts.errors import LacunaError, UpstreamError
+from lacuna_ts.framing.multipart import boundary_of
 from lacuna_ts.gateway import gate, own_pages
 from lacuna_ts.gateway.admission import LIMITED, admit, settle
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
+from lacuna_ts.gateway.holding import holder, note_made
 from lacuna_ts.gateway.keeping import session_of, settle_price
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import is_about_our_key, pass_on, with_another_key
 from lacuna_ts.gateway.routes import DialectRoute, OwnRoute, azure_or_openai, opaque_route, route, without_base
 from lacuna_ts.gateway.running import NEVER, READER_STALLED, Ending
+from lacuna_ts.metering.estimate import as_far_as_seen
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.decide import Question, decide
 from lacuna_ts.policy.refusals import blocked
 from lacuna_ts.policy.routing import default_model
 from lacuna_ts.terms import DialectId, Exchange, Refusal
+from lacuna_ts.upstream.authorizers.key_ring import Turn
 
 if TYPE_CHECKING:
     from lacuna_ts.dialects.base import Asked
@@ -44,8 +51,14 @@ _log = logging.getLogger(__name__)
 UNTYPED: Final = frozenset({"bedrock_model_invoke"})
 BODILESS: Final = frozenset({"GET", "DELETE"})  # methods whose requests mostly have no body, not even an empty one
 KNOWN_FOR_S: Final = 1.0  # a body that took longer is judged by what tailscaled says when it is there
+LARGE_BYTES: Final = 256 * 1024  # a body beyond this is taken in steps, between which others have their turn
 FIRST_ERROR: Final = 400
-NAMING: Final = frozenset({"generate", "embed", "count_tokens", "describe"})  # what asks for a model, and names it
+LISTINGS: Final = frozenset({"list_models", "get_model", "tell_version"})  # what the gateway itself answers
+NAMING: Final = METERED | {"count_tokens", "describe"}  # what asks for a model, and names it
+JSON_ONLY: Final = Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
+FORMS_TOO: Final = Refusal(
+    "unsupported_media_type", "Send the body as JSON or as a form, with a `Content-Type` that says which."
+)
 NAMELESS: Final = Refusal("bad_request", "The field `model` is missing: name the model to use.")
 SAY_WITHIN_S: Final = 10.0  # how long a caller who does not read may keep us from telling a refusal
 
@@ -142,7 +155,7 @@ async def _converse(live: Live) -> Refusal | None:
         here = azure_or_openai(here, down.method, path, knock, rights=rights, table=parts.table)
     exchange.client = parts.clients.classify(knock.text(b"user-agent") if b"user-agent" in knock.headers else None)
     exchange.dialect, exchange.handler, exchange.operation = here.dialect.id, here.dialect.handler, here.match.operation
-    if here.match.operation in {"list_models", "get_model"}:
+    if here.match.operation in LISTINGS:
         live.expect(parts.settings.timeouts.write_stall_s, READER_STALLED)
         return await answer_listing(live, here, rights, is_googles=b"x-goog-api-client" in knock.headers)
     return await _ask(live, here, knock, rights)
@@ -156,7 +169,10 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
     is_opaque = here.match.operation == "opaque"
     kind = knock.headers.get(b"content-type", b"application/json" if here.dialect.id in UNTYPED else b"")
     if not (is_opaque or kind.lower().startswith(b"application/json")):
-        return Refusal("unsupported_media_type", "Send the body as JSON, with `Content-Type: application/json`.")
+        boundary = boundary_of(kind) if here.match.takes_forms else None
+        if boundary is None:
+            return FORMS_TOO if here.match.takes_forms else JSON_ONLY
+        here = msgspec.structs.replace(here, match=msgspec.structs.replace(here.match, boundary=boundary))
     body = await read_body(
         down.body_pieces(expects_continue=b"expect" in knock.headers),
         knock.text(b"content-encoding").strip().lower(),
@@ -171,6 +187,8 @@ async def _ask(live: Live, here: DialectRoute, knock: gate.Knock, rights: Rights
         if isinstance(now_allowed, Refusal):
             return now_allowed
         parts, rights = live.parts, now_allowed
+    if len(body) > LARGE_BYTES:
+        await asyncio.sleep(0)
     asked = here.dialect.read_request(here.match, body)
     del body
     exchange.requested_model = asked.model
@@ -189,7 +207,8 @@ async def _judge(
         if default is None:
             return NAMELESS
         named, model = default[0].id, default[1]
-    question = Question(rights, exchange.client, here.dialect.id, named, model, operation, asked.points_at)
+    held_by = await holder(live, parts, here.dialect.id, asked.points_to) if asked.points_to else ""
+    question = Question(rights, exchange.client, here.dialect.id, named, model, operation, asked.points_at, held_by)
     plan = decide(question, parts.table)
     if isinstance(plan, Refusal):
         if not (here.is_tentative and plan.code == "no_provider"):
@@ -222,6 +241,8 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     # Say it in the provider's words.
     provider = parts.providers[exchange.provider]
     outgoing = here.dialect.outgoing(here.match, asked, model=exchange.upstream_model)
+    if len(outgoing.body) > LARGE_BYTES:
+        await asyncio.sleep(0)
     if provider.lasting is not None:
         await provider.lasting.ready()
     request = provider.request(
@@ -231,6 +252,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         sent=down.headers.items(),
         forwarded=here.dialect.forwarded_headers,
         body=outgoing.body if outgoing.body or down.method not in BODILESS else None,
+        dialect=here.dialect.id,
     )
     exchange.attempts = 1
     if parts.ledger is not None:
@@ -244,22 +266,27 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
     response = await parts.upstream.send(request)
     if response.status >= FIRST_ERROR and is_about_our_key(response):
         response = await with_another_key(live, provider, request, response)
+    hides_usage, authorizer = outgoing.hides_usage, request.authorizer
+    del request, outgoing  # or a copy of the prompt would be kept for as long as the answer runs
     exchange.upstream_s = live.now() - sent_at
     exchange.upstream_status = response.status
+    if isinstance(authorizer, Turn):
+        authorizer.answered(response.status, response.headers)
     meter = live.meter = Meter(
         here.dialect,
         here.match,
         asked,
-        hides_usage=outgoing.hides_usage,
+        hides_usage=hides_usage,
         content_type=response.content_type,
         content_encoding=response.content_encoding,
         headers=response.headers,
     )
     exchange.is_streaming = meter.is_stream
     try:
-        return await pass_on(response, meter, live, provider)
+        return await pass_on(response, meter, live, provider, authorizer)
     finally:
         exchange.usage = meter.usage()
+        note_made(exchange, parts, meter.made())
         response.release()
 
 
@@ -328,6 +355,8 @@ def _close(live: Live) -> None:
     """Write down what it was. Synchronous and once: nothing here may be lost to a cancellation."""
     exchange, parts = live.exchange, live.parts
     parts.running.leave(exchange)
+    if exchange.is_streaming and exchange.outcome != "completed" and exchange.upstream_status < 300:
+        exchange.usage = as_far_as_seen(exchange.usage, exchange.bytes_out)
     if live.reservation is not None:
         settle(live, live.reservation)
     live.recheck = None  # it holds on to `live`: a circle that only the garbage collector would find
@@ -337,7 +366,8 @@ def _close(live: Live) -> None:
     exchange.total_s = live.elapsed()
     if exchange.operation == own_pages.OWN and not exchange.refusal:
         return
-    if exchange.usage.source != "none" and exchange.entry is None:
+    is_priced = exchange.entry is not None and exchange.entry[1] == exchange.usage
+    if exchange.usage.source != "none" and not is_priced:
         settle_price(exchange, parts.prices)
     parts.meters.record(exchange)
     if parts.ledger is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lacuna_ts.dialects.ollama_chat import VERSION
 from lacuna_ts.dialects.table import GEMINI, OPENAI_CHAT
 from lacuna_ts.gateway.answers import REQUEST_ID
 from lacuna_ts.policy.listing import models_for, usable_providers
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def answer_listing(live: Live, here: DialectRoute, rights: Rights, *, is_googles: bool = False) -> Refusal | None:
-    """Answer `GET /v1/models` and `GET /v1/models/{id}`, for all providers or for a named one.
+    """Answer `GET /v1/models`, `GET /v1/models/{id}` and `GET /api/version`, for all providers or a named one.
 
     `is_googles`: a client of Google's asks, under a path that it has in common with OpenAI's.
     """
@@ -34,6 +35,8 @@ async def answer_listing(live: Live, here: DialectRoute, rights: Rights, *, is_g
         models = models_for(rights, parts.table, exchange.client, None)
     if here.match.operation == "list_models":
         body = dialect.model_list(models)
+    elif here.match.operation == "tell_version":
+        body = VERSION
     else:
         name = here.match.model or ""
         model = next((m for m in models if m.name == name), None)

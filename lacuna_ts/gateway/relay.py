@@ -10,9 +10,10 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.gateway.answers import KEY_REJECTED, REQUEST_ID
+from lacuna_ts.gateway.holding import note_made_whole
 from lacuna_ts.gateway.keeping import note_whole
 from lacuna_ts.gateway.running import NEVER, READER_STALLED
-from lacuna_ts.upstream.blanking import blank_key
+from lacuna_ts.upstream.blanking import blank_keys
 from lacuna_ts.upstream.failures import protocol_failure
 from lacuna_ts.upstream.headers import answer_headers
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lacuna_ts.gateway.running import Live
     from lacuna_ts.metering.meter import Meter
     from lacuna_ts.terms import Refusal
+    from lacuna_ts.upstream.authorizers.base import Authorizer
     from lacuna_ts.upstream.provider import UpstreamProvider
     from lacuna_ts.upstream.wire import OutgoingRequest, UpstreamResponse
 
@@ -41,13 +43,15 @@ _AWS_REJECTIONS: Final = frozenset(
 _ERRORS_FROM: Final = 400
 
 
-async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, provider: UpstreamProvider) -> Refusal | None:
-    """Pass an answer of `provider` on to the caller.
+async def pass_on(
+    response: UpstreamResponse, meter: Meter, live: Live, provider: UpstreamProvider, authorizer: Authorizer | None
+) -> Refusal | None:
+    """Pass an answer of `provider` on to the caller; `authorizer` put the credential on what was asked.
 
     Returns a refusal instead when the provider rejects our key. Raises UpstreamError when the provider breaks off,
     ConnectionError when nobody is there to read.
     """
-    key = provider.authorizer.key
+    key = None if authorizer is None else authorizer.key
     if key is not None and is_about_our_key(response):
         live.exchange.upstream_error = "auth"
         _log.error("provider %s rejects our key: give it a valid one", live.exchange.provider)
@@ -57,9 +61,7 @@ async def pass_on(response: UpstreamResponse, meter: Meter, live: Live, provider
     headers = answer_headers(response.headers.items(), is_decoded=meter.decodes)
     headers.append((REQUEST_ID, live.exchange.id))
     if key is not None and response.status >= _ERRORS_FROM:
-        await _send_whole(
-            response.status, headers, blank_key(await response.read(_LONGEST_ERROR_BYTES), key.reveal()), live
-        )
+        await _send_whole(response.status, headers, blank_keys(await response.read(_LONGEST_ERROR_BYTES), key), live)
     elif response.content_length is not None and response.content_length <= WHOLE_BYTES:
         passed = meter.feed(await response.read(WHOLE_BYTES))
         tail = meter.finish()
@@ -102,6 +104,7 @@ async def _send_whole(status: int, headers: Headers, body: bytes, live: Live) ->
     live.exchange.bytes_out = len(body)
     live.exchange.first_byte_s = live.exchange.total_s = live.elapsed()
     if live.parts.ledger is not None:
+        note_made_whole(live, body)
         note_whole(live, live.parts.ledger)
     live.expect(live.parts.settings.timeouts.write_stall_s, READER_STALLED)
     await live.down.answer(status, headers, body)

@@ -28,13 +28,15 @@ ABORTED: Final = "aborted"  # the outcome of a row that was open when the gatewa
 BETWEEN_ACCOUNTS: Final = "\t"  # in `charged`; no account has one in its name
 UNPRICED: Final = "none"  # the price source of tokens that nobody has a price for
 
-# A provider may write any number; sums of these stay within what a database can add up.
+# A provider may write any number; sums of these stay within what a database can add up. One that went over would be
+# refused, and with it everything that waits to be written.
 _MOST_TOKENS: Final = 1 << 40
-_MOST_NANO: Final = 1 << 53
+_MOST_NANO: Final = 1 << 40  # some 1,100 dollars
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 Row = tuple[Any, ...]
+Owned = tuple[str, str, str, str, int]  # provider, kind, id, the caller's key, microseconds since the epoch
 
 _NOBODY: Final = ("", "", "", 0, "", "", "")
 _TOTAL: Final = COLUMNS.index("total_us")

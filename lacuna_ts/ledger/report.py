@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400
 DEFAULT_DAYS: Final = 30
 _MOST_DAYS: Final = 36_500
+_DIGITS: Final = 9  # text is the callers' to choose, and reading thousands of digits as a number fails
 
 
 class WrongQuestion(ValueError):
@@ -31,7 +32,7 @@ def document(
     by, days = question.get("by", "model"), question.get("days", str(DEFAULT_DAYS))
     if by not in BYS:
         raise WrongQuestion(f"Ask by one of: {', '.join(BYS)}.")
-    if not days.isascii() or not days.isdigit() or not 1 <= int(days[:9]) <= _MOST_DAYS:
+    if not days.isascii() or not days.isdigit() or len(days) > _DIGITS or not 1 <= int(days) <= _MOST_DAYS:
         raise WrongQuestion(f"`days` must be a whole number from 1 to {_MOST_DAYS}.")
     today = int(now // DAY_S)
     kind: By = by  # type: ignore[assignment]

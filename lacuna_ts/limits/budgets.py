@@ -92,9 +92,9 @@ class Counter:
         used = self.look(now, wall)
         if self.is_exact:
             return used + self.held + need <= self.amount
-        if need == 0 and self.kind == "money":
-            return True  # what costs nothing needs no room
-        return used + self.held + max(need, 1) <= self.amount or (self.held == 0 and used < self.amount)
+        if need == 0:
+            return True  # what uses nothing needs no room
+        return used + self.held + need <= self.amount or (self.held == 0 and used < self.amount)
 
     def left(self, now: float, wall: float) -> int:
         """What is neither used nor held."""

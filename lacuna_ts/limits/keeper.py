@@ -102,7 +102,7 @@ class Reservation:
         """The usage of an answered request, with what nobody told of it as it was held."""
         told_in, told_out = usage.input_tokens, usage.output_tokens
         guess = self._guess
-        if told_in is not None and (told_out is not None or not guess.output):
+        if not guess.tokens or (told_in is not None and (told_out is not None or not guess.output)):
             return usage
         return msgspec.structs.replace(
             usage,
@@ -162,7 +162,7 @@ class Keeper:
         for limit in grants:
             way = self._ways.get((caller, bound, limit)) or self._way(caller, bound, limit)
             needs = way.needs(ask.input_tokens, ask.max_output_tokens)
-            if way.is_priced:
+            if way.is_priced and needs.tokens:
                 usage = Usage(needs.input, needs.output, source="estimated")
                 needs = Needs(*needs[:-1], self._cost(ask.provider, ask.model, usage))
             refusal = way.refusal(needs, ask.model, now, wall)
@@ -178,7 +178,8 @@ class Keeper:
     def _way(self, caller: Caller, ceilings: tuple[Limit, ...], grant: Limit | None) -> Way:
         self._make_room()
         limits = ceilings if grant is None else (*ceilings, grant)
-        way = Way([self._account(one, caller) for one in limits])
+        # The same limit may stand in two places, such as the file and the tailnet policy: it is one, and counts once.
+        way = Way(list(dict.fromkeys(self._account(one, caller) for one in limits)))
         if len(self._ways) >= _WAYS_KEPT:
             self._ways.clear()
         self._ways[caller, ceilings, grant] = way

@@ -31,6 +31,7 @@ class ProviderRule:
     models: tuple[ModelRule, ...] = ()  # empty: all
     user_agents: Globs = field(default_factory=Globs)
     listed: tuple[str, ...] = ()  # model names that the file or discovery gives; for listings, not a restriction
+    is_complete: bool = False  # whether it was asked for its models: `listed` is then what it has
     labels: Mapping[str, str] = field(default_factory=dict)
     preference: float = 0  # higher first; equal ones in the order of the file
     opaque: bool = False
@@ -38,6 +39,7 @@ class ProviderRule:
     shared_state: bool = False  # whether what lies there (files, earlier answers) may be reached by all who may use it
     default_model: str = ""  # of requests that name none
     limits: tuple[ScopedLimit, ...] = ()  # ceilings for everybody who goes there
+    known: frozenset[str] = field(init=False, repr=False)  # the same as `names`
     named: Globs = field(init=False, repr=False)  # the patterns of `models`
     names: tuple[str, ...] = field(init=False, repr=False)  # the models that it has by name: listed, or exact rules
     by_model: PatternIndex[ModelRule] = field(init=False, repr=False)
@@ -47,8 +49,15 @@ class ProviderRule:
         exact = (rule.pattern.text for rule in self.models if rule.pattern.is_exact)
         object.__setattr__(self, "named", Globs(rule.pattern for rule in self.models))
         object.__setattr__(self, "names", tuple(dict.fromkeys((*self.listed, *exact))))
+        object.__setattr__(self, "known", frozenset(self.names))
         object.__setattr__(self, "by_model", PatternIndex((rule.pattern, rule) for rule in self.models))
         object.__setattr__(self, "renames", any(rule.rewrite is not None for rule in self.models))
+
+    def likelihood(self, model: str) -> int:
+        """Whether it has `model`: 2 where its list or a pattern of the file names it, 0 where its own list does not."""
+        if model in self.known or (self.models and not self.named.is_everything and self.named.allow(model)):
+            return 2
+        return 0 if self.is_complete else 1
 
     def allows(self, model: str, client: str) -> bool:
         """Whether its own capability lets this model and client through."""
@@ -62,10 +71,12 @@ class ProviderTable:
     rules: Mapping[ProviderId, ProviderRule]
     aliases: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
     in_order: tuple[ProviderRule, ...] = field(init=False, repr=False)  # the enabled ones as routing tries them
+    has_lists: bool = field(init=False, repr=False)  # whether any of them was asked for its models
 
     def __post_init__(self) -> None:
         enabled = [rule for rule in self.rules.values() if not rule.disabled]
         object.__setattr__(self, "in_order", tuple(sorted(enabled, key=lambda rule: -rule.preference)))
+        object.__setattr__(self, "has_lists", any(rule.is_complete for rule in enabled))
 
     def enabled(self, provider: str) -> ProviderRule | None:
         """The provider of this id, None when there is none or it is switched off."""

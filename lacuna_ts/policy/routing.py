@@ -61,6 +61,8 @@ def candidates(
         found = ((visible(rights, table, target.provider), target.model) for target in targets)
         return tuple(Candidate(rule, name, "alias") for rule, name in found if rule and dialect in rule.dialects)
     rules = [rule for rule in table.in_order if dialect in rule.dialects and rights.speak_of(rule)]
+    if table.has_lists:
+        rules.sort(key=lambda rule: _order(rule, model))
     plain = [Candidate(rule, model, "") for rule in rules]
     first, _, rest = model.partition("/")
     split = [Candidate(rule, rest, "provider/model") for rule in rules if rest and rule.id == first]
@@ -68,6 +70,12 @@ def candidates(
     return tuple(plain + split if is_listed else split + plain)
 
 
+def _order(rule: ProviderRule, model: str) -> tuple[bool, float, int]:
+    """Those that said they do not have it come last; among equals those that are known to have it come first."""
+    likelihood = rule.likelihood(model)
+    return likelihood == 0, -rule.preference, -likelihood
+
+
 def _has(rule: ProviderRule, model: str, rights: Rights) -> bool:
     """Whether the model has a name of its own at the provider, as far as the caller may know."""
-    return rights.speak_of(rule) and (model in rule.names or rights.name(model, rule))
+    return rights.speak_of(rule) and (model in rule.known or rights.name(model, rule))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import resource
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -22,6 +22,7 @@ from lacuna_ts.limits.keeper import Charge, Keeper
 from lacuna_ts.limits.windows import calendar_window
 from lacuna_ts.metering.pricebook import PriceBook
 from lacuna_ts.service.credentials import credential_of
+from lacuna_ts.service.discovery import Discovery
 from lacuna_ts.service.google import vertex_place
 from lacuna_ts.service.pricedata import DataSource
 from lacuna_ts.tailnet.addresses import is_tailnet
@@ -68,6 +69,7 @@ class Lasting:
     crowd: Crowd
     data: DataSource
     ledger: Ledger | None
+    discovery: Discovery
 
 
 def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: Path | None = None) -> Lasting:
@@ -113,6 +115,7 @@ def lasting_parts(settings: Settings, log: Log, socket_path: str, ledger_path: P
         ),
         data=DataSource(),
         ledger=ledger,
+        discovery=Discovery(),
     )
 
 
@@ -135,6 +138,13 @@ def known_models(table: ProviderTable) -> set[str]:
     names = {name for rule in table.rules.values() for name in rule.listed}
     names |= {one.pattern.text for rule in table.rules.values() for one in rule.models if one.pattern.is_exact}
     return names | set(table.aliases)
+
+
+def with_discovered(parts: Parts, lasting: Lasting) -> Parts:
+    """`parts` with the models that providers list now."""
+    table = provider_table(parts.settings, lasting.discovery.names())
+    lasting.meters.learn_models(known_models(table))
+    return replace(parts, table=table)
 
 
 def _observer(meters: Meters) -> Callable[[str, float], None]:
@@ -162,6 +172,7 @@ def upstream_provider(provider: Provider, upstream: Upstream) -> UpstreamProvide
     return UpstreamProvider(
         base_url=provider.baseurl,
         authorizer=credential.authorizer,
+        passes_own=provider.passes_own,
         lasting=credential.lasting,
         stored=credential.stored,
         signer=credential.signer,
@@ -191,7 +202,8 @@ def assemble(settings: Settings, lasting: Lasting) -> Parts:
         {key: one.pricing for key, one in settings.providers.items()}, settings.prices, data=lasting.data, now=time.time
     )
     lasting.keeper.price_with(prices.cost)
-    table = provider_table(settings)
+    lasting.discovery.follow(settings)
+    table = provider_table(settings, lasting.discovery.names())
     if lasting.ledger is not None:
         lasting.ledger.retention_s = settings.ledger.retention_s
     lasting.meters.configure(

@@ -14,7 +14,7 @@ from lacuna_ts.errors import LacunaError
 from lacuna_ts.gateway.crowd import LOOK_EVERY_S
 from lacuna_ts.gateway.keeping import note_streams
 from lacuna_ts.gateway.quotas import all_of
-from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts
+from lacuna_ts.service.assemble import Lasting, assemble, lasting_parts, with_discovered
 from lacuna_ts.service.control import Control
 from lacuna_ts.service.health import health
 from lacuna_ts.service.listeners import Listeners, exit_code_for
@@ -107,6 +107,7 @@ class Daemon:
             await self._lasting.data.load()  # tailscaled is asked meanwhile
             self._tasks.spawn("running", self._lasting.running.watch)
             self._tasks.spawn("crowd", self._watch_crowd)
+            self._tasks.spawn("discovery", lambda: self._lasting.discovery.run(lambda: self.parts, self._learn))
             self._followers.spawn("listeners", self._follow)
             if self.listeners.tls.orders is not None:
                 self._tasks.spawn("certificates", self.listeners.tls.orders.run)
@@ -160,6 +161,11 @@ class Daemon:
         self._settings = settings
         self._lasting.meters.reloaded(is_success=True)
         _log.info("the configuration was reloaded")
+
+    def _learn(self) -> None:
+        """Providers list other models than before: what is asked from now on is decided with them."""
+        self.parts = with_discovered(self.parts, self._lasting)
+        self._lasting.running.serve_with(self.parts)
 
     async def _first_word(self) -> None:
         """Give tailscaled a moment to answer, so that a normal start is ready with its listeners open."""

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from lacuna_ts.standin import provider_answers as answers
-from lacuna_ts.standin import provider_aws, provider_azure, provider_google
+from lacuna_ts.standin import provider_aws, provider_azure, provider_google, provider_media
 from lacuna_ts.standin import provider_responses as responses
 from lacuna_ts.standin.provider_script import ECHOES_KEY, Script, SeenRequest, rate_limited, redirect
 
@@ -259,6 +259,8 @@ class StandInProvider:
         status, content_type, said = script.status, "application/json", self._spoken(seen, script)
         other = provider_google.say(seen, script, self.models, len(self.requests)) if said is None else None
         other = other or provider_aws.say(seen, script, len(self.requests))
+        if said is None and other is None:
+            other = provider_media.say(seen, script)
         if other is not None:
             content_type, said = other
         if script.body is not None:

@@ -10,8 +10,13 @@ from __future__ import annotations
 import base64
 import re
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
+
+from lacuna_ts.upstream.authorizers.key_ring import AllKeys
+
+if TYPE_CHECKING:
+    from lacuna_ts.upstream.authorizers.base import Key
 
 BLANK: Final = b"***"
 _SHORTEST = 6  # shorter "keys" are words like "-" or "none": blanking them would only break the text
@@ -31,6 +36,13 @@ def blank_key(body: bytes, key: str) -> bytes:
     if len(key) < _SHORTEST:
         return body
     return _pattern(key).sub(BLANK, body)
+
+
+def blank_keys(body: bytes, key: Key) -> bytes:
+    """The same for every key that `key` stands for (`AllKeys` is more than one). Raises OSError, KeyUnavailable."""
+    for text in key.reveal_all() if isinstance(key, AllKeys) else (key.reveal(),):
+        body = blank_key(body, text)
+    return body
 
 
 class KeyBlanker:

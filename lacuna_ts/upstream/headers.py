@@ -7,6 +7,7 @@ the answer and what helps to find it again in a provider's logs; what a provider
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +49,9 @@ _NEVER_UP_PREFIXES: Final = (
     "anthropic-organization", "x-envoy-", "x-goog-authenticated-", "x-ms-client-principal", "x-ms-token-", "sec-",
     "x-portkey-", "x-litellm-", "access-control-", "ssl-client-", "x-ssl-", "x-client-cert", "x-azure-client",
 )  # fmt: skip
+
+# What a vendor that we have never heard of may call its credential: such names go up only where one is written out.
+_LIKE_A_CREDENTIAL: Final = re.compile(r"(?:\A|-)(?:api-?key|token|secret|passw(?:or)?d|credentials?|auth|jwt)\Z")
 
 _IDENTITY: Final = "identity"
 _CONNECTION: Final = istr("connection")
@@ -123,7 +127,7 @@ class HeaderRules:
         folded = name.lower()
         if folded == _CONNECTION:
             verdict = _CONNECTION
-        elif never_leaves(folded) or not any(fnmatchcase(folded, pattern) for pattern in self._patterns):
+        elif never_leaves(folded) or not self._names(folded):
             verdict = _DROPPED
         else:
             verdict = istr(folded)
@@ -131,6 +135,11 @@ class HeaderRules:
             self._verdicts.clear()
         self._verdicts[name] = verdict
         return verdict
+
+    def _names(self, folded: str) -> bool:
+        if _LIKE_A_CREDENTIAL.search(folded):
+            return folded in self._patterns
+        return any(fnmatchcase(folded, pattern) for pattern in self._patterns)
 
 
 # --- the answer ----------------------------------------------------------------------------------------------------

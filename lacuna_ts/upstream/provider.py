@@ -16,7 +16,10 @@ import msgspec
 from lacuna_ts.errors import KeyUnavailable
 from lacuna_ts.upstream.authorizers.bearer import Bearer
 from lacuna_ts.upstream.authorizers.key_header import KeyHeader
+from lacuna_ts.upstream.authorizers.key_ring import KeyRing, Turn
 from lacuna_ts.upstream.authorizers.none import NoKey
+from lacuna_ts.upstream.authorizers.passthrough import OwnCredential, own_or
+from lacuna_ts.upstream.authorizers.scheme import SchemeHeader
 from lacuna_ts.upstream.headers import HeaderRules
 from lacuna_ts.upstream.target import upstream_url
 from lacuna_ts.upstream.wire import OutgoingRequest
@@ -27,14 +30,20 @@ if TYPE_CHECKING:
     from lacuna_ts.upstream.authorizers.base import Authorizer, Key, Lasting, Signer, StoredKey
     from lacuna_ts.upstream.vertex import VertexPlace
 
-AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key"]
+AuthorizationKind = Literal["bearer", "x-api-key", "x-goog-api-key", "api-key", "hec", "cf-aig-authorization"]
 
 
 def authorizer_for(kind: AuthorizationKind | None, key: Key | None) -> Authorizer:
     """The authorizer that a provider's `authorization` asks for; without one, none."""
     if kind is None or key is None:
         return NoKey()
-    return Bearer(key) if kind == "bearer" else KeyHeader(kind, key)
+    if kind == "bearer":
+        return Bearer(key)
+    if kind == "hec":
+        return SchemeHeader("Authorization", "Splunk", key)
+    if kind == "cf-aig-authorization":
+        return SchemeHeader("cf-aig-authorization", "Bearer", key)
+    return KeyHeader(kind, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,7 @@ class UpstreamProvider:
     lasting: Lasting | None = None  # the authorizer, where its credential has to be waited for before `request`
     stored: StoredKey | None = None  # the authorizer's key, where it may be changed while we run
     signer: Signer | None = None  # the authorizer, where it signs what is sent
+    passes_own: bool = False  # the caller's own credential goes up, and ours only where there is none
     headers: Sequence[tuple[str, str]] = ()  # configured: sent with every request, instead of the caller's
     add_headers: Sequence[tuple[str, str]] = ()  # configured: sent beside what is there
     forward_headers: Sequence[str] = ()  # globs of caller's headers that may go up beyond the dialect's own
@@ -76,11 +86,13 @@ class UpstreamProvider:
         sent: Iterable[tuple[str, str]],
         forwarded: tuple[str, ...],
         body: bytes | None,
+        dialect: str = "",
     ) -> OutgoingRequest:
         """The request as it goes up.
 
         `path` and `query` are raw, `sent` are the caller's headers, `forwarded` is the dialect's list, `body` is None
-        when there is none. Raises BadRequest for a path that must not be sent, KeyUnavailable when our key is away.
+        when there is none, `dialect` says where a caller's own credential would be. Raises BadRequest for a path that
+        must not be sent, KeyUnavailable when our key is away.
         """
         rules = self._rules.get(forwarded)
         if rules is None:
@@ -90,7 +102,13 @@ class UpstreamProvider:
         if self.place is not None:
             path = self.place.placed(path)
         url = upstream_url(self.base_url, path, query, self.path_prefix)
-        headers = rules.outgoing(sent, self.authorizer)
+        authorizer = self.authorizer
+        if self.passes_own:
+            sent = tuple(sent)
+            authorizer = own_or(authorizer, sent, dialect)
+        if isinstance(authorizer, KeyRing):
+            authorizer = authorizer.turn()
+        headers = rules.outgoing(sent, authorizer)
         if self.signer is not None:
             self.signer.sign(method, url, headers, body)
         return OutgoingRequest(
@@ -104,10 +122,13 @@ class UpstreamProvider:
             total_s=self.patience.total_s,
             proxy=self.proxy,
             only_tailnet=self.only_tailnet,
+            authorizer=authorizer,
         )
 
     async def with_another_key(self, request: OutgoingRequest) -> OutgoingRequest | None:
         """`request` once more, for when the provider rejected the key in it. None when we have no other."""
+        if isinstance(request.authorizer, Turn | OwnCredential):  # another's turn comes by itself; theirs is not ours
+            return None
         if self.lasting is not None:
             if not await self.lasting.renewed(request.headers):
                 return None

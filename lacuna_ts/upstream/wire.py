@@ -8,6 +8,7 @@ import msgspec
 from multidict import CIMultiDict
 
 from lacuna_ts.errors import UpstreamError
+from lacuna_ts.upstream.authorizers.base import Authorizer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
     total_s: float | None = None  # from sending until the last piece
     proxy: str | None = None  # URL of an HTTP proxy to go through
     only_tailnet: bool = False  # dial no address outside the tailnet; what a proxy dials is the proxy's business
+    authorizer: Authorizer | None = None  # what put on the one credential
 
     def __repr__(self) -> str:
         """Without what it carries: our key and a prompt."""

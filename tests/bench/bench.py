@@ -8,80 +8,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from surroundings import HERE, MEASURED, OTHERS, Surroundings, cpu_ns, environment, load, pinned, resident_mib
+import scale
+from results import STREAMS, Result, Target, compared, cost_us, inside, median, side_by_side, spread, told, wrk
+from surroundings import HERE, MEASURED, OTHERS, Surroundings, load, resident_mib
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECONDS = 1
-STREAMS = 50
 FEW, MANY = 10, 10_000
-
-
-@dataclass
-class Result:
-    """What one scenario found, against its goal (never more than)."""
-
-    scenario: str
-    what: str
-    value: float
-    goal: float
-    unit: str
-    spread: float
-    details: dict[str, float] = field(default_factory=dict)
-
-
-Target = tuple["subprocess.Popen[bytes]", int]
-
-
-def median(values: list[float]) -> float:
-    """The middle one."""
-    return statistics.median(values)
-
-
-def spread(values: list[float]) -> float:
-    """How far the rounds lie apart."""
-    return (max(values) - min(values)) / median(values) if median(values) else 0.0
-
-
-def wrk(port: int, connections: int) -> dict[str, Any]:
-    """A second of unary requests."""
-    return load("wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-s", HERE / "post.lua", f"http://127.0.0.1:{port}")
-
-
-def cost_us(process: subprocess.Popen[bytes], run: Callable[[], dict[str, Any]], unit: str) -> float:
-    """CPU time of `process` for each `unit` (a key of what `run` returns) that `run` makes it serve."""
-    before = cpu_ns(process.pid)
-    result = run()
-    return (cpu_ns(process.pid) - before) / 1e3 / result[unit]
-
-
-def side_by_side(rounds: int, measure: Callable[[Target], float]) -> tuple[list[float], list[float]]:
-    """What `measure` finds for nginx and for the gateway, round by round, after one round to warm up."""
-    with Surroundings() as around:
-        targets = [around.nginx(), around.gateway()]
-        found: tuple[list[float], list[float]] = ([], [])
-        for number in range(rounds + 1):
-            for target, values in zip(targets, found, strict=True):
-                value = measure(target)
-                if number:
-                    values.append(value)
-    return found
-
-
-def compared(scenario: str, what: str, goal: float, unit: str, found: tuple[list[float], list[float]]) -> Result:
-    """The ratio of the gateway's cost to nginx's. Its spread is that of the rounds' own ratios."""
-    theirs, ours = found
-    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
-    details = {f"nginx_{unit}": median(theirs), f"gateway_{unit}": median(ours)}
-    return Result(scenario, what, median(ratios), goal, "x nginx", spread(ratios), details)
 
 
 def http(rounds: int) -> Result:
@@ -166,14 +105,6 @@ def growth(rounds: int) -> Result:
     return Result("growth", what, median(ratios), 1.10, "x", spread(ratios), details)
 
 
-def inside(scenario: str) -> dict[str, float]:
-    """Run a measurement inside a process of its own on the measured core."""
-    command = [*pinned(MEASURED), sys.executable, str(HERE / "inside.py"), scenario]
-    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment())
-    found: dict[str, float] = json.loads(run.stdout.splitlines()[-1])
-    return found
-
-
 def metrics(rounds: int) -> Result:
     """How long `/metrics` holds the loop with 10,000 series."""
     stalls = [inside("metrics")["stall_ms"] for _ in range(rounds)]
@@ -194,8 +125,8 @@ def admission(rounds: int) -> Result:
     return Result("admission", "limits, per request of a typical caller", min(found), 5, "us", spread(found))
 
 
-SCENARIOS: dict[str, Callable[[int], Result]] = {
-    one.__name__: one for one in (http, latency, sse, start, idle, growth, metrics, budget, admission)
+SCENARIOS: dict[str, Callable[[int], Result | list[Result]]] = {
+    one.__name__: one for one in (http, latency, sse, start, idle, growth, metrics, budget, admission, *scale.SCENARIOS)
 }
 
 
@@ -212,17 +143,13 @@ def main() -> None:
     if MEASURED == OTHERS:
         print("only one core: load and gateway are in each other's way", file=sys.stderr)
     for name in given.scenarios or SCENARIOS:
-        result = SCENARIOS[name](given.rounds)
-        if given.json:
-            print(json.dumps(asdict(result)), flush=True)
-        else:
-            details = "  ".join(f"{key} {value:.1f}" for key, value in result.details.items())
-            verdict = "ok" if result.value <= result.goal else "MISSED"
-            print(
-                f"{name:9} {result.value:9.2f} {result.unit:8} goal {result.goal:6g}  spread {result.spread:4.0%}  "
-                f"{verdict:6} {result.what}  {details}",
-                flush=True,
-            )
+        found = SCENARIOS[name](given.rounds)
+        for result in found if isinstance(found, list) else [found]:
+            if given.json:
+                print(json.dumps(asdict(result) | {"told": told(asdict(result))}), flush=True)
+            else:
+                details = "  ".join(f"{key} {value:.1f}" for key, value in result.details.items())
+                print(f"{told(asdict(result))}  spread {result.spread:.0%}  {details}", flush=True)
 
 
 if __name__ == "__main__":

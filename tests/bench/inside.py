@@ -1,8 +1,9 @@
-"""What can only be measured inside: `python inside.py budget|metrics|admission` prints one JSON line.
+"""What can only be measured inside: `python inside.py budget|metrics|admission|prompt|whois` prints one JSON line.
 
 `budget`: what identity, policy, body, metering, metrics and log add to one request, each in microseconds, with the
 parts that the daemon builds. `metrics`: for how long rendering holds the loop, in CPU time of its thread, so that other
 processes on the machine do not count. `admission`: what limits add, for a caller with one grant and one ceiling.
+`prompt`: for how long a large prompt holds the loop. `whois`: what a question to tailscaled costs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from zoneinfo import ZoneInfo
 
 import uvloop
 from fast_provider import UNARY
+from surroundings import HERE, OTHERS, Surroundings, free_port, pinned
+from tailnet import address_of
 
+from lacuna_ts.cli.run import harden
 from lacuna_ts.config.load import load
 from lacuna_ts.dialects.table import BY_ID
 from lacuna_ts.limits.keeper import Ask, Keeper, Reservation
@@ -27,6 +31,8 @@ from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.ceilings import limit_of
 from lacuna_ts.policy.decide import Plan, Question, decide
 from lacuna_ts.service.assemble import assemble, lasting_parts
+from lacuna_ts.service.daemon import Daemon
+from lacuna_ts.service.notify import Notifier
 from lacuna_ts.tailnet.identify import ConnectionIdentity
 from lacuna_ts.tailnet.peer import ListenerFacts
 from lacuna_ts.telemetry.logging import Log
@@ -35,12 +41,15 @@ from lacuna_ts.terms import Caller, DialectId, Exchange, Node, StableId, Usage
 from lacuna_ts.testing import StandInTailscaled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 SERIES = 10_000
 CALLS = 1_000
 ROUNDS = 7
-CONFIG = {
+MEGABYTE, PROMPTS = 1_000_000, 20
+WORTH_NOTING_S = 20e-6
+ASKED_ABOUT = 2_000
+CONFIG: dict[str, Any] = {
     "providers": {
         "bench": {
             "baseurl": "http://127.0.0.1:9",
@@ -201,6 +210,92 @@ async def _longest(meters: Meters) -> float:
     return longest * 1e3
 
 
+async def prompt() -> dict[str, float]:
+    """The longest time between two turns of the loop while 1 MB prompts are led through the whole daemon."""
+    harden()
+    with Surroundings() as around, (around.folder / "log").open("wb") as stream:
+        port = free_port()
+        provider = CONFIG["providers"]["bench"] | {"baseurl": around.provider_url}
+        config = CONFIG | {"providers": {"bench": provider}, "listen": [{"tailnet": port}]}
+        settings = load(json.dumps(config), env={}, credentials_dir=None, resolve_secrets=True).settings
+        log = Log(stream, format="json", level="info", now=time.time)
+        daemon = Daemon(settings, log=log, socket_path=str(around.folder / "ts.sock"), notifier=Notifier(None))
+        ready = asyncio.Event()
+        serving = asyncio.create_task(daemon.run(ready.set))
+        await ready.wait()
+        command = [
+            sys.executable,
+            str(HERE / "prompt_load.py"),
+            f"127.0.0.1:{port}",
+            str(MEGABYTE),
+            str(PROMPTS),
+            "0.02",
+        ]
+        asking = await asyncio.create_subprocess_exec(*pinned(OTHERS), *command, stdout=asyncio.subprocess.PIPE)
+        stalls = await _stalls_until(asking.wait())
+        assert asking.stdout is not None
+        assert json.loads(await asking.stdout.read())["failed"] == 0
+        daemon.stop()
+        await serving
+    # Each prompt has its worst turn; the median of those is what a prompt costs, whatever else the machine did.
+    worst = sorted(stalls)[-PROMPTS:]
+    return {"stall_ms": worst[PROMPTS // 2] * 1e3}
+
+
+async def _stalls_until(over: Awaitable[object]) -> list[float]:
+    """CPU seconds of this thread for each turn of the loop, until `over`."""
+    loop = asyncio.get_running_loop()
+    turns: list[float] = []
+    before, is_over = time.thread_time(), False
+
+    def turn() -> None:
+        nonlocal before
+        now = time.thread_time()
+        if now - before > WORTH_NOTING_S:
+            turns.append(now - before)
+        before = now
+        if not is_over:
+            loop.call_soon(turn)
+
+    loop.call_soon(turn)
+    await over
+    is_over = True
+    return turns
+
+
+async def whois() -> dict[str, float]:
+    """What asking tailscaled about somebody unknown costs us: sixteen at a time, and one by one."""
+    with Surroundings(users=ASKED_ABOUT) as around, (around.folder / "log").open("wb") as stream:
+        settings = load(json.dumps(CONFIG), env={}, credentials_dir=None, resolve_secrets=True).settings
+        log = Log(stream, format="json", level="info", now=time.time)
+        lasting = lasting_parts(settings, log, str(around.folder / "ts.sock"))
+        watching = asyncio.create_task(lasting.tailnet.run())
+        while not lasting.tailnet.bus_up:
+            await asyncio.sleep(0.01)
+        facts = ListenerFacts("direct", "100.99.0.1", 80, local_callers="deny")
+        found = {}
+        try:
+            for name, at_once in (("one_by_one_us", 1), ("together_us", 16)):
+                lasting.identifier.flush()
+                connections = [ConnectionIdentity(facts, (address_of(n), 40_000)) for n in range(ASKED_ABOUT)]
+                waiting = iter(connections)
+
+                async def ask(waiting: Iterator[ConnectionIdentity] = waiting) -> None:
+                    for connection in waiting:
+                        assert isinstance(await connection.resolve(lasting.identifier, ()), Caller)
+
+                gc.collect()
+                before = time.thread_time()
+                await asyncio.gather(*(ask() for _ in range(at_once)))
+                found[name] = (time.thread_time() - before) / ASKED_ABOUT * 1e6
+        finally:
+            watching.cancel()
+            await lasting.upstream.close()
+            lasting.api.close()
+    return found
+
+
+MEASUREMENTS = {"budget": budget, "metrics": stall_ms, "admission": admission_us, "prompt": prompt, "whois": whois}
+
 if __name__ == "__main__":
-    scenarios = {"budget": budget, "metrics": stall_ms, "admission": admission_us}
-    print(json.dumps(uvloop.run(scenarios[sys.argv[1]]())))
+    print(json.dumps(uvloop.run(MEASUREMENTS[sys.argv[1]]())))

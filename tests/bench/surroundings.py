@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import trustme
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -35,6 +37,7 @@ events {{ worker_connections 4096; }}
 http {{
     access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; keepalive_requests 1000000000;
     fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_body_buffer_size 2m;
+    client_max_body_size 64m;
     upstream provider {{ server 127.0.0.1:{provider}; keepalive 256; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port};
@@ -97,7 +100,7 @@ def pinned(core: int) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of the processes: they find the project's code as we do."""
-    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", **more}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, HERE, HERE.parent))), **more}
 
 
 def is_answering(port: int, body: dict[str, Any] | None = None) -> bool:
@@ -117,11 +120,18 @@ def is_answering(port: int, body: dict[str, Any] | None = None) -> bool:
 class Surroundings:
     """Everything that runs during a measurement; `with` starts provider and tailscaled, the rest is asked for."""
 
-    def __init__(self, *, events: int = 100, interval_ms: float = 10, users: int = 1) -> None:
+    def __init__(
+        self, *, events: int = 100, interval_ms: float = 10, users: int = 1, certificate: bool = False
+    ) -> None:
+        """With a `certificate` the provider speaks TLS, and a gateway can (`gateway_with_tls`)."""
         self.folder = Path(tempfile.mkdtemp(prefix="lts-bench-"))
         self.folder.chmod(0o755)
         self.provider_port = free_port()
         self._provider = [HERE / "fast_provider.py", self.provider_port, events, interval_ms]
+        self.provider_url = f"{'https' if certificate else 'http'}://127.0.0.1:{self.provider_port}"
+        if certificate:
+            self._make_certificate()
+            self._provider.append(self.folder / "pair.pem")
         self._users = users
         self._processes: list[subprocess.Popen[bytes]] = []
         self._gateways = 0
@@ -160,7 +170,7 @@ class Surroundings:
         return process, port
 
     def gateway(
-        self, *, more: dict[str, Any] | None = None, serves: bool = False, waits: bool = True
+        self, *, more: dict[str, Any] | None = None, serves: bool = False, waits: bool = True, **env: str
     ) -> tuple[subprocess.Popen[bytes], int]:
         """Start the gateway as production does, with everything on. Returns the process and its port."""
         self._gateways += 1
@@ -175,7 +185,7 @@ class Surroundings:
             "lacuna": {"logging": {"format": "json", "level": "info"}},
             "providers": {
                 "bench": {
-                    "baseurl": f"http://127.0.0.1:{self.provider_port}",
+                    "baseurl": self.provider_url,
                     "authorization": {"type": "bearer", "apikey": "sk-bench-of-the-gateway"},
                     "compatibility": {"openai_chat": True, "anthropic_messages": True},
                     "capability": {"models": {"bench": {"rewrite": "bench-2026"}, "*": {}}},
@@ -189,10 +199,29 @@ class Surroundings:
         process = self._start(
             MEASURED, sys.executable, "-m", "lacuna_ts", "run", "--config", path,
             LACUNA_TS_TAILSCALED_SOCKET=str(self.folder / "ts.sock"),
+            STATE_DIRECTORY=str(self.folder / f"{name}-state"),
+            RUNTIME_DIRECTORY=str(self.folder / f"{name}-run"),
+            **env,
         )  # fmt: skip
         if waits:
             self.wait_for_answer(process, port)
         return process, port
+
+    def gateway_with_tls(self) -> tuple[subprocess.Popen[bytes], int]:
+        """Start a gateway that speaks TLS with callers and provider. Returns the process and its https port."""
+        port = free_port()
+        pair = {"cert": str(self.folder / "pair.pem"), "key": str(self.folder / "pair.pem")}
+        more = {"listen": [{"tailnet": free_port()}, {"tailnet": port, "tls": pair}]}
+        process, _ = self.gateway(more=more, waits=False, SSL_CERT_FILE=str(self.folder / "ca.pem"))
+        self._wait_for(port)
+        return process, port
+
+    def _make_certificate(self) -> None:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.folder / "ca.pem"))
+        pair = authority.issue_cert("127.0.0.1", "localhost")
+        (self.folder / "pair.pem").touch(0o600)
+        pair.private_key_and_cert_chain_pem.write_to_path(str(self.folder / "pair.pem"))
 
     def serve_path(self, name: str) -> Path:
         """The serve socket of the gateway `gateway1`, `gateway2` and so on."""

@@ -20,32 +20,41 @@ BENCH = Path(__file__).with_name("bench.py")
 DISTURBED = 1.25
 
 
-def measured(scenario: str) -> dict[str, Any]:
-    """One scenario's best result of three: what disturbs a measurement only adds to it."""
-    best: dict[str, Any] = {}
+SCENARIOS = (
+    "http", "latency", "sse", "budget", "growth", "start", "idle", "metrics", "admission", "streams", "prompt",
+    "beside", "tls", "whois", "mutants",
+)  # fmt: skip
+LONG = {"streams"}  # one round takes a quarter of a minute
+
+
+def run(scenario: str) -> list[dict[str, Any]]:
+    """One scenario's results, as a process of its own finds them."""
+    rounds = "1" if scenario in LONG else "3"
+    command = [sys.executable, str(BENCH), "--json", "--rounds", rounds, scenario]
+    told_of = subprocess.run(command, capture_output=True, check=True, timeout=100)
+    return [json.loads(line) for line in told_of.stdout.splitlines()]
+
+
+def is_met(result: dict[str, Any]) -> bool:
+    """Whether a result is within its goal, if it has one."""
+    return result["goal"] is None or result["value"] <= result["goal"]
+
+
+def measured(scenario: str) -> list[dict[str, Any]]:
+    """One scenario's best results of three: what disturbs a measurement only adds to it."""
+    best: list[dict[str, Any]] = []
     for _ in range(3):
-        run = subprocess.run(
-            [sys.executable, str(BENCH), "--json", "--rounds", "3", scenario],
-            capture_output=True,
-            check=True,
-            timeout=100,
-        )
-        result = json.loads(run.stdout)
-        if not best or result["value"] < best["value"]:
-            best = result
-        if best["value"] <= best["goal"]:
+        found = run(scenario)
+        best = [min(pair, key=lambda one: one["value"]) for pair in zip(best or found, found, strict=True)]
+        if all(map(is_met, best)):
             break
     return best
 
 
-@pytest.mark.parametrize(
-    "scenario", ["http", "latency", "sse", "budget", "growth", "start", "idle", "metrics", "admission"]
-)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_goal(scenario: str, record_property: Callable[[str, object], None]) -> None:
-    """The figure of a scenario is within its goal, but for what a busy machine adds."""
-    result = measured(scenario)
-    value, goal = result["value"], result["goal"]
-    verdict = "met" if value <= goal else "MISSED"
-    figure = f"{scenario:10} {value:9.2f} {result['unit']:8} goal {goal:6g}  {verdict:6} {result['what']}"
-    record_property("figure", figure)
-    assert value <= goal * DISTURBED, result
+    """The figures of a scenario are within their goals, but for what a busy machine adds."""
+    results = measured(scenario)
+    for result in results:
+        record_property("figure", result["told"])
+    assert [one for one in results if one["goal"] is not None and one["value"] > one["goal"] * DISTURBED] == []

@@ -10,6 +10,8 @@ import pytest
 from fakes.house import KEY, House
 from fakes.readings import tokens
 
+from lacuna_ts.cli.agent_env import settings_for
+from lacuna_ts.cli.agents import AGENTS
 from lacuna_ts.standin.provider import Script
 
 if TYPE_CHECKING:
@@ -52,8 +54,14 @@ CLIENTS: list[Any] = []
 
 @cache
 def gemini(url: str, *, vertexai: bool = False) -> Any:
-    """A client as `GOOGLE_GEMINI_BASE_URL` and `GOOGLE_API_KEY=-` make it; kept, as it closes when it is forgotten."""
-    client = genai.Client(api_key="-", http_options={"base_url": url}, vertexai=vertexai)
+    """A client as `agent-env` sets it up, nothing else; kept, as it closes when it is forgotten."""
+    if vertexai:
+        client = genai.Client(api_key="-", http_options={"base_url": url}, vertexai=True)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in settings_for(AGENTS["google-genai"], url, None)["env"].items():
+                patch.setenv(name, value)
+            client = genai.Client()
     CLIENTS.append(client)
     return client
 

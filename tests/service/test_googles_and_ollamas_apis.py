@@ -165,6 +165,11 @@ def test_listings_in_each_shape(home: tuple[asyncio.Runner, House]) -> None:
         assert one["name"] == "models/gemini-2.5-pro"
         tags = (await house.ask(ALICE, "GET", "/box/api/tags")).json()["models"]
         assert [model["name"] for model in tags] == ["qwen3:8b"]
+        count = len(house.provider.requests)
+        for path in ("/api/version", "/box/api/version"):
+            assert (await house.ask(ALICE, "GET", path)).json()["version"]
+        assert (await house.ask(ALICE, "GET", "/nobodys/api/version")).error == "no_provider"
+        assert len(house.provider.requests) == count
         vertex = (await house.ask(ALICE, "GET", "/vertex/v1beta1/publishers/google/models")).json()
         assert "publishers/google/models/gemini-2.5-pro" in {m["name"] for m in vertex["publisherModels"]}
         assert (await house.ask(BOB, "GET", "/v1beta/models")).json() == {"models": []}

@@ -23,7 +23,7 @@ from fakes.house import GRANTS, KEY, House
 from lacuna_ts.config.load import load
 from lacuna_ts.config.policy_of import client_table
 from lacuna_ts.dialects.base import PathMatch
-from lacuna_ts.dialects.table import ALL_DIALECTS, ANTHROPIC_MESSAGES, OPENAI_CHAT, recognise
+from lacuna_ts.dialects.table import ALL_DIALECTS, ANTHROPIC_MESSAGES, OPENAI_CHAT, OPENAI_RESPONSES, recognise
 from lacuna_ts.errors import BadRequest, ConfigError
 from lacuna_ts.framing.coding import decoder_for
 from lacuna_ts.framing.sse import SseDecoder
@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "lacuna_ts" / "docs" / "lacuna.md"
 README = ROOT / "tests" / "unit" / "config" / "lacuna_readme"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
-BEDROCK = RESPONSES = IAM = "kept by unit tests of our own, not listed row by row yet"
+BEDROCK = IAM = "kept by unit tests of our own, not listed row by row yet"
 
 
 class Row(NamedTuple):
@@ -280,7 +280,7 @@ def _() -> None:
 @differs(
     "M8",
     "a request without a model passes model patterns",
-    "the requests served here have a model, and one without is a `bad_request`; listings are filtered instead",
+    "one without gets the provider's `default_model`, which is judged, or is a `bad_request`; listings are filtered",
 )
 def _() -> None:
     globs = Globs.parse(["claude-*"])
@@ -288,8 +288,8 @@ def _() -> None:
     assert Globs().allow(None)
     assert Globs.parse(["*"]).allow(None)
     for dialect, match in ((OPENAI_CHAT, "/v1/chat/completions"), (ANTHROPIC_MESSAGES, "/v1/messages")):
-        with pytest.raises(BadRequest, match="model"):
-            dialect.read_request(PathMatch("generate", match), b'{"messages": []}')
+        # Without a provider's default model, what has none is refused once it is read (`exchange.NAMELESS`).
+        assert dialect.read_request(PathMatch("generate", match), b'{"messages": []}').model == ""
 
 
 # --- grants --------------------------------------------------------------------------------------------------------
@@ -530,14 +530,25 @@ def _() -> None:
     assert (usage.reported_input_tokens, usage.cache_read_tokens) == (100, 80)
 
 
-later("I4", "usage of the responses API", RESPONSES)
+@same("I4", "usage of the responses API, with cached tokens where told")
+def _() -> None:
+    def told(**more: Any) -> Any:
+        return _usage(
+            OPENAI_RESPONSES, json.dumps({"object": "response", "usage": more}).encode(), asked={"input": "x"}
+        )
+
+    plain = told(input_tokens=10, output_tokens=30, total_tokens=40)
+    assert (plain.reported_input_tokens, plain.reported_output_tokens, plain.cache_read_tokens) == (10, 30, None)
+    cached = told(input_tokens=100, output_tokens=30, input_tokens_details={"cached_tokens": 60})
+    assert (cached.reported_input_tokens, cached.cache_read_tokens) == (100, 60)
 
 
 @differs("I5", "a messages body that cannot be read goes on without a model", "it is a `bad_request`, and goes nowhere")
 def _() -> None:
     match = PathMatch("generate", "/v1/messages")
     assert ANTHROPIC_MESSAGES.read_request(match, b'{"model": "m", "messages": []}').model == "m"
-    for body in (b'{"messages": []}', b"not json", b""):
+    assert ANTHROPIC_MESSAGES.read_request(match, b'{"messages": []}').model == ""
+    for body in (b'{"messages": [], "model": 5}', b"not json", b""):
         with pytest.raises(BadRequest):
             ANTHROPIC_MESSAGES.read_request(match, body)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -158,3 +159,106 @@ def test_kills_lose_nothing_that_was_acknowledged() -> None:
             assert requests == len(found)
 
     asyncio.run(scenario())
+
+
+async def _counts_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A provider whose stream says, twenty times a second, how many hundredths of a second it has been running."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+    began = asyncio.get_running_loop().time()
+    usage = {"input_tokens": 5, "output_tokens": 1}
+    event: dict[str, Any] = {"type": "message_start", "message": {"id": "m", "usage": usage}}
+    with contextlib.suppress(ConnectionError):
+        while True:
+            writer.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            hundredths = round((asyncio.get_running_loop().time() - began) * 100)
+            event = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": hundredths}}
+
+
+def test_a_killed_stream_has_what_it_used_up_to_a_second_before() -> None:
+    """Killed in the middle of streams: each has its row, aborted, with no more than about a second's use missing."""
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(_counts_up, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        counting = {"baseurl": f"http://127.0.0.1:{port}", "compatibility": {"anthropic_messages": True}}
+        async with House({"providers": {"counting": counting}}) as house:
+            house.person("100.64.0.7", "alice@example.com", {})
+            connections = []
+            for _ in range(5):
+                connection = await house.connect()
+                await connection.send("100.64.0.7", "POST", "/v1/messages", body=MESSAGES | {"stream": True})
+                connections.append(connection)
+            await asyncio.sleep(2.2)
+            assert house.process is not None
+            house.process.send_signal(signal.SIGKILL)
+            await house.process.wait()
+            code, text = await run_cli(house, "usage", "--config", str(house.folder / "config.json5"), "export")
+            found = [json.loads(line) for line in text.splitlines()]
+            for connection in connections:
+                connection.close()
+            house.process = None
+        server.close()
+        assert code == 0, text
+        assert [row["outcome"] for row in found] == ["aborted"] * 5
+        assert all(row["input_tokens"] == 5 for row in found)
+        assert all(row["output_tokens"] >= 70 for row in found), (
+            found
+        )  # 2.2 s, less one, and half of one for the machine
+
+    asyncio.run(scenario())
+
+
+def test_usage_is_watched_until_one_has_seen_enough() -> None:
+    """`usage --watch` prints anew what the daemon says, each time a whole document, until it is interrupted."""
+
+    async def scenario() -> None:
+        async with House(PRICES) as house:
+            house.person("100.64.0.7", "alice@example.com", {})
+            env = dict(os.environ, RUNTIME_DIRECTORY=str(house.folder / "run"))
+            watching = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lacuna_ts", "usage", "--watch", "--json", env=env, stdout=asyncio.subprocess.PIPE
+            )
+            assert watching.stdout is not None
+            seen = [json.loads(await watching.stdout.readline())["total"]["requests"]]
+            await house.ask("100.64.0.7", "POST", "/v1/chat/completions", body=CHAT)
+            seen.append(json.loads(await watching.stdout.readline())["total"]["requests"])
+            watching.send_signal(signal.SIGINT)
+            await watching.communicate()
+            assert seen == [0, 1]
+            assert watching.returncode in {1, 130}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["show", "gpt-5"], 0, "cloud/gpt-5: input $1.25, output $10 per million tokens; config"),
+        (["show", "mystery", "--provider", "cloud"], 1, "cloud/mystery: unpriced"),
+        (["show", "--provider", "box"], 0, "box/qwen3: free"),
+        (["show", "gpt-5", "--json"], 0, '"priced":true,"source":"config"'),
+        (["check"], 1, "cloud/mystery has no price: give it one under `prices`"),
+        (["check", "--json"], 1, '{"unpriced":[{"provider":"cloud","model":"mystery"}]}'),
+    ],
+)
+def test_prices_are_shown_and_checked(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    """`prices show` names the price and whose it is, `prices check` what has none; both exit with 1 for that."""
+    config = tmp_path / "c.json5"
+    chat = {"baseurl": "http://127.0.0.1:9", "compatibility": {"openai_chat": True}}
+    providers = {
+        "cloud": chat | {"capability": {"models": {"gpt-5": {}, "mystery": {}}}},
+        "box": chat | {"capability": {"models": {"qwen3": {}}}, "cost_basis": "free"},
+    }
+    config.write_text(
+        json.dumps({"providers": providers} | PRICES).replace('"provider": "openai"', '"provider": "cloud"')
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "lacuna_ts", "prices", *arguments, "--config", str(config)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, said in done.stdout) == (code, True), done.stdout + done.stderr

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from fakes.command import Said, lacuna_ts
 from lacuna_ts.testing import StandInTailscaled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 PROVIDER = {"baseurl": "http://127.0.0.1:9", "compatibility": {"openai_chat": True}}
 NOBODY = 65534
@@ -47,6 +48,13 @@ PROBLEMS = [
     "line 11: limits",
     "line 12: grantz: unknown field `grantz`: did you mean `grants`?",
 ]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder that another user can be let into: pytest closes its own to them whenever a session starts."""
+    with tempfile.TemporaryDirectory(prefix="lts-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -181,8 +189,7 @@ def test_a_serve_socket_that_is_taken(written, tmp_path) -> None:
 
 def as_nobody(tmp_path: Path) -> list[str]:
     """What to put before a command so that root does not run it; others are no root anyway."""
-    for folder in (tmp_path, *(one for one in tmp_path.parents if "/pytest-" in str(one))):
-        folder.chmod(0o755)
+    tmp_path.chmod(0o755)
     if os.geteuid() != 0:
         return []
     if shutil.which("setpriv") is None:

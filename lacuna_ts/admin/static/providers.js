@@ -11,6 +11,7 @@ const NAMES = {
   openai_images: "OpenAI images",
   openai_audio: "OpenAI audio",
   openai_moderations: "OpenAI moderations",
+  rerank: "Rankings",
   anthropic_messages: "Anthropic messages",
   gemini_generate_content: "Gemini",
   google_generate_content: "Vertex Gemini",

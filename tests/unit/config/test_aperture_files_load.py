@@ -27,7 +27,14 @@ def read_provider(inner: str, url: str = "https://a.test") -> Settings:
     )
 
 
-CHAT = {"openai_chat", "openai_completions", "openai_embeddings"}  # what the first brings along
+CHAT = {
+    "openai_chat",
+    "openai_completions",
+    "openai_embeddings",
+    "openai_images",
+    "openai_audio",
+    "openai_moderations",
+}  # fmt: skip - what the first brings along
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,9 @@ def test_the_picture_tells_what_holds() -> None:
     picture = summary(read(OURS).settings)
     assert picture["listen"] == [{"tailnet": 8080, "tls": None}]
     assert picture["base_path"] == ["/llm"]
-    assert picture["providers"]["a"]["dialects"] == ["openai_chat", "openai_completions", "openai_embeddings"]
+    assert picture["providers"]["a"]["dialects"] == [
+        "openai_audio", "openai_chat", "openai_completions", "openai_embeddings", "openai_moderations",
+    ]  # fmt: skip
     assert picture["providers"]["a"]["headers"] == ["x-team"]
     assert "openai_images" not in picture["providers"]["a"]["compatibility"]
     assert "openai_audio" in picture["providers"]["a"]["compatibility"]

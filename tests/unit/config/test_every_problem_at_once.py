@@ -269,7 +269,7 @@ def test_missing_file() -> None:
 @pytest.mark.parametrize(
     ("inner", "path", "start"),
     [
-        ('"keys": [{"value": "a"}, {"value": "b"}]', "providers.p.keys", "several keys are not built yet"),
+        ('"keys": [{"value": "a"}, {"value": "YOUR_KEY"}]', "providers.p.keys[1].value", "the key looks like"),
         ('"authorization": {"type": "bearer", "apikey": ""}', "providers.p.authorization.apikey", "the key is empty"),
         ('"models": ["a"]', "providers.p", "has no `apikey`"),
         ('"apikey": "YOUR_KEY", "models": ["a"]', "providers.p.apikey", "the key looks like a placeholder"),

@@ -56,7 +56,9 @@ def test_c1_three_providers() -> None:
     openai, anthropic, gemini = settings.providers.values()
     assert openai.models == (("gpt-4o", None), ("gpt-4o-mini", None))
     assert openai.user_agents == ("claude-code",)
-    assert openai.dialects == {"openai_chat", "openai_completions", "openai_embeddings"}
+    assert openai.dialects == {
+        "openai_chat", "openai_completions", "openai_embeddings", "openai_images", "openai_audio", "openai_moderations",
+    }  # fmt: skip
     assert anthropic.dialects == frozenset()
     assert gemini.headers == {"x-some-header": "foo"}
     assert [one.authorization.kind for one in settings.providers.values() if one.authorization] == [

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from lacuna_ts.config.compatibility import ALWAYS_SO, BUILT, FLAGS
 from lacuna_ts.config.load import load
 from lacuna_ts.errors import ConfigError
 
@@ -31,9 +34,9 @@ def test_restricting_sections_stop_the_start(section: str) -> None:
 
 
 def test_fields_that_change_what_goes_up() -> None:
-    """A field without which other requests would be sent is refused."""
+    """A field without which other requests would be sent is refused when its value is not understood."""
     with pytest.raises(ConfigError):
-        load_text(FILE % ("", ', "auth_mode": "passthrough"'))
+        load_text(FILE % ("", ', "auth_mode": "borrowed"'))
 
 
 @pytest.mark.parametrize(
@@ -60,20 +63,20 @@ def test_empty_restrictions_restrict_nothing() -> None:
     assert load_text(FILE % ('"limits": [], "quotas": {},', ', "limits": []')) == []
 
 
-@pytest.mark.parametrize("name", ["discover", "fallback"])
+@pytest.mark.parametrize("name", ["fallback", "upstream"])
 def test_observing_fields_of_a_provider(name: str) -> None:
     """The same fields inside a provider load with a warning."""
     assert load_text(FILE % ("", f', "{name}": "10m"')) == [f"providers.p.{name}"]
 
 
-def test_unbuilt_dialects_are_warned_about() -> None:
-    """A dialect that is not spoken yet has no effect and is named."""
-    text = FILE % ("", ', "compatibility": {"openai_chat": true, "openai_images": true, "bedrock_converse": false}')
+def test_every_flag_is_built() -> None:
+    """Each flag is a dialect, or holds without being set: none is without effect."""
+    assert set(FLAGS) == BUILT | set(ALWAYS_SO)
+    flags = dict.fromkeys(FLAGS, True) | {"openai_images": False}
+    text = FILE % ("", f', "compatibility": {json.dumps(flags)}')
     loaded = load(text, env={}, credentials_dir=None, resolve_secrets=True)
-    assert [problem.message for problem in loaded.problems] == ["not built yet and without effect: openai_images"]
-    assert [sorted(one.dialects) for one in loaded.settings.providers.values()] == [
-        ["openai_chat", "openai_completions", "openai_embeddings"]
-    ]
+    assert not loaded.problems
+    assert [one.dialects for one in loaded.settings.providers.values()] == [BUILT - {"openai_images"}]
 
 
 def test_a_wrong_grant_gives_nothing_of_itself() -> None:

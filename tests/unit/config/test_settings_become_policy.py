@@ -31,7 +31,9 @@ def test_providers_and_aliases() -> None:
     assert rule.allows("m-1", "mine")
     assert not rule.allows("m-1", "cursor")
     assert not rule.allows("x", "mine")
-    assert rule.dialects == {"openai_chat", "openai_completions", "openai_embeddings"}
+    assert rule.dialects == {
+        "openai_chat", "openai_completions", "openai_embeddings", "openai_images", "openai_audio", "openai_moderations",
+    }  # fmt: skip
     assert (rule.labels, rule.preference, rule.shared_state) == ({"x": "y"}, 3, True)
     assert [one.id for one in table.in_order] == ["a"]
     assert [(target.provider, target.model) for target in table.aliases["short"]] == [("a", "m-long")]

@@ -89,8 +89,9 @@ def test_the_newer_surface_names_it_in_the_body() -> None:
     outgoing = dialect.outgoing(match, asked, model="mine")
     assert (asked.model, outgoing.path) == ("gpt-4o", "/openai/v1/chat/completions")
     assert json.loads(outgoing.body)["model"] == "mine"
-    with pytest.raises(BadRequest, match="`model` is missing"):
-        read("/openai/v1/chat/completions", {"messages": []})
+    assert (
+        read("/openai/v1/chat/completions", {"messages": []})[2].model == ""
+    )  # the story refuses it, or has a default
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,10 @@ def test_names() -> None:
         "google_generate_content": "google_generate_content",
         "google_raw_predict": "google_raw_predict",
         "ollama_chat": "ollama_chat",
+        "openai_images": "openai_images",
+        "openai_audio": "openai_audio",
+        "openai_moderations": "openai_moderations",
+        "rerank": "rerank",
     }
     assert {d.id for d in ALL_DIALECTS} == BUILT
     assert list(BY_ID.values()) == list(ALL_DIALECTS)

@@ -14,10 +14,14 @@ from hypothesis import strategies as st
 from lacuna_ts.dialects.judging import ROUTING_FIELDS
 from lacuna_ts.dialects.table import (
     ANTHROPIC_MESSAGES,
+    OPENAI_AUDIO,
     OPENAI_CHAT,
     OPENAI_COMPLETIONS,
     OPENAI_EMBEDDINGS,
+    OPENAI_IMAGES,
+    OPENAI_MODERATIONS,
     OPENAI_RESPONSES,
+    RERANK,
     recognise,
 )
 from lacuna_ts.errors import BadRequest
@@ -34,7 +38,13 @@ SPOKEN = [
     (OPENAI_RESPONSES, "/v1/responses/input_tokens"),
     (OPENAI_COMPLETIONS, "/v1/completions"),
     (OPENAI_EMBEDDINGS, "/v1/embeddings"),
+    (OPENAI_IMAGES, "/v1/images/generations"),
+    (OPENAI_IMAGES, "/v1/images/edits"),
+    (OPENAI_AUDIO, "/v1/audio/speech"),
+    (OPENAI_MODERATIONS, "/v1/moderations"),
+    (RERANK, "/v1/rerank"),
 ]
+UNBOUNDED = {OPENAI_EMBEDDINGS.id, OPENAI_IMAGES.id, OPENAI_AUDIO.id, OPENAI_MODERATIONS.id, RERANK.id}
 spoken = pytest.mark.parametrize(("dialect", "path"), SPOKEN)
 
 
@@ -48,7 +58,9 @@ def ask(dialect: Dialect, path: str, body: bytes, model: str | None = None) -> t
 
 def limit_of(dialect: Dialect) -> str:
     """The field of a dialect that bounds the output, "" when it has none."""
-    return {OPENAI_RESPONSES.id: "max_output_tokens", OPENAI_EMBEDDINGS.id: ""}.get(dialect.id, "max_tokens")
+    if dialect.id in UNBOUNDED:
+        return ""
+    return "max_output_tokens" if dialect is OPENAI_RESPONSES else "max_tokens"
 
 
 def bodies(limit: str) -> list[bytes]:
@@ -230,6 +242,10 @@ def test_allowed_output() -> None:
         ("GET", "/v1/responses/resp_1/input_items", False, ("openai_responses", "stored", "/v1/responses/resp_1/input_items", None)),  # noqa: E501
         ("POST", "/completions", False, ("openai_completions", "generate", "/v1/completions", None)),
         ("POST", "/v1/embeddings", False, ("openai_embeddings", "embed", "/v1/embeddings", None)),
+        ("POST", "/images/edits", False, ("openai_images", "generate", "/v1/images/edits", None)),
+        ("POST", "/v1/audio/speech", False, ("openai_audio", "generate", "/v1/audio/speech", None)),
+        ("POST", "/v1/moderations", True, ("openai_moderations", "classify", "/v1/moderations", None)),
+        ("POST", "/rerank", False, ("rerank", "classify", "/v1/rerank", None)),
         ("GET", "/v1/models", False, ("openai_chat", "list_models", "/v1/models", None)),
         ("GET", "/models", True, ("anthropic_messages", "list_models", "/v1/models", None)),
         ("GET", "/v1/models/org/m", False, ("openai_chat", "get_model", "/v1/models/org/m", "org/m")),
@@ -243,6 +259,7 @@ def test_allowed_output() -> None:
                 ("POST", "/v1/%6dessages"), ("POST", "/V1/messages"), ("POST", "/v1/messages/batches"),
                 ("GET", "/v1/responses"), ("POST", "/v1/responses/resp_1"), ("GET", "/v1/responses/a%2fb"),
                 ("GET", "/v1/responses/"), ("GET", "/v1/responses/a/b"), ("DELETE", "/v1/responses/a/cancel"),
+                ("POST", "/v1/images"), ("GET", "/v1/images/edits"), ("POST", "/v1/files"), ("POST", "/v1/batches"),
                 ("POST", "/codex/v1/responses"), ("GET", "/v1/embeddings"), ("POST", "/v1/embeddings/x"),
                 ("GET", "/v1/models/"), ("GET", "/v1/models/../x"), ("GET", "/v1/models/%2e%2e"), ("GET", "/v1/models/%zz"),  # noqa: E501
                 ("GET", "/v1/models/a//b"), ("GET", "/v1/models/%ff"), ("GET", "/v1/models/a%00"), ("GET", "/v1/models/a%5c"),  # noqa: E501

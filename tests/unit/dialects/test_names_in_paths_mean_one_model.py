@@ -9,7 +9,17 @@ from urllib.parse import quote, unquote
 import pytest
 
 from lacuna_ts.dialects.base import Dialect, PathMatch
-from lacuna_ts.dialects.table import AZURE_OPENAI, GEMINI, OLLAMA, RAW_PREDICT, VERTEX, recognise
+from lacuna_ts.dialects.table import (
+    ANTHROPIC_MESSAGES,
+    AZURE_OPENAI,
+    GEMINI,
+    OLLAMA,
+    OPENAI_CHAT,
+    OPENAI_RESPONSES,
+    RAW_PREDICT,
+    VERTEX,
+    recognise,
+)
 from lacuna_ts.errors import BadRequest
 from lacuna_ts.upstream.target import upstream_url
 
@@ -103,6 +113,7 @@ def test_rewrites_are_held_to_the_same(place: str, name: str) -> None:
          MAGIC + "/publishers/google/models/{}:generateContent", "g")),
         ("POST", "/api/chat", OLLAMA, PathMatch("generate", "/api/chat", None)),
         ("POST", "/api/show", OLLAMA, PathMatch("describe", "/api/show", None)),
+        ("GET", "/api/version", OLLAMA, PathMatch("tell_version", "/api/version", None)),
         ("GET", "/api/tags", OLLAMA, PathMatch("list_models", "/api/tags", None)),
     ],
 )  # fmt: skip
@@ -120,6 +131,7 @@ def test_paths(method: str, path: str, dialect: Dialect, match: PathMatch) -> No
         "/v1/projects/../locations/l/publishers/google/models/g:generateContent",
         "/v1/projects/a%2fb/locations/l/publishers/google/models/g:generateContent",
         "/v1/projects/p/locations/l/endpoints/1:generateContent", PROJECT + "/publishers/google/models/g:rawPredict2",
+        PROJECT + "/publishers/google/models/g:rawPredict", PROJECT + "/publishers/google/models/g:streamRawPredict",
         "/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/sha256:1", "/api/chat/",
     ],
 )  # fmt: skip
@@ -188,6 +200,7 @@ def test_rewrites_reach_every_place() -> None:
         ("alt=sse", "alt=sse"), ("alt=json&key=x", "alt=json"), ("fields=candidates&alt=sse", "alt=sse"),
         ("%24fields=x", ""), ("$alt=sse&prettyPrint=false", "$alt=sse&prettyPrint=false"), ("alt=proto", None),
         ("alt=media", None), ("%61lt=proto", ""), ("callback=x", ""), ("model=other", ""),
+        ("prettyPrint=1;fields=x", ""),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dialect", [GEMINI, VERTEX, RAW_PREDICT], ids=lambda dialect: dialect.id)
@@ -199,6 +212,13 @@ def test_queries(dialect: Dialect, query: str, sent: str | None) -> None:
     else:
         assert dialect.outgoing_query(query) == sent
     assert OLLAMA.outgoing_query(query) == ""
+
+
+@pytest.mark.parametrize("dialect", [OPENAI_CHAT, ANTHROPIC_MESSAGES, OPENAI_RESPONSES], ids=lambda dialect: dialect.id)
+def test_no_query_chooses_another_model(dialect: Dialect) -> None:
+    """A parameter that some server in between could take for the model or the place to go stays here."""
+    query = "beta=true&model=big&x=1;Model=big&%6dodel=big&api_base=http://evil&api-version=1"
+    assert dialect.outgoing_query(query) == "beta=true&api-version=1"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from lacuna_ts.ledger.entry import COLUMNS, row_of
 from lacuna_ts.ledger.ledger import Ledger
-from lacuna_ts.ledger.queries import Asked, as_csv, as_jsonl, owner, rows, usage
+from lacuna_ts.ledger.queries import Asked, as_csv, as_jsonl, rows, usage
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable, SqliteStore
 from lacuna_ts.terms import Caller, Exchange, Node, StableId, Usage
 
@@ -141,6 +141,21 @@ def test_an_answer_is_noted_before_it_goes_out(tmp_path: Path) -> None:
     in_loop(path, story)
     assert [row["outcome"] for row in read(path)] == ["completed", "completed", "caller_left"]
     assert not list(path.parent.glob("*.notes-*"))
+
+
+def test_a_usage_that_is_filled_in_later_is_stored(tmp_path: Path) -> None:
+    """What is found out of an answer's usage only after it went out is in the row, and after a kill as well."""
+    path = tmp_path / "a" / "l.db"
+
+    async def story(ledger: Ledger) -> None:
+        one = exchange(1)
+        ledger.answers_whole(one)
+        one.usage = Usage(input_tokens=40, output_tokens=50, source="estimated")
+        ledger.close(priced(one, 9, "config"))
+        assert [row["output_tokens"] for row in after_a_kill(path)[0]] == [50]
+
+    in_loop(path, story)
+    assert [(row["output_tokens"], row["cost_nano"]) for row in read(path)] == [(50, 9)]
 
 
 def test_a_question_without_an_answer_is_soon_noted(tmp_path: Path) -> None:
@@ -378,22 +393,51 @@ def test_impossible_figures_do_no_harm(tmp_path: Path) -> None:
     """A provider that claims absurd numbers of tokens neither stops the ledger nor makes its sums overflow."""
 
     async def story(ledger: Ledger) -> None:
-        for number in range(100):
+        for number in range(2100):
             one = exchange(number)
             one.usage = Usage(input_tokens=1 << 80, output_tokens=-5, source="reported")
             ledger.close(priced(one, 1 << 90, "config"))
-        ledger.close(priced(exchange(100), 1, "config"))
+        ledger.close(priced(exchange(2100), 1, "config"))
 
     in_loop(tmp_path / "l.db", story)
-    assert usage(tmp_path / "l.db", Asked("user"))[0]["requests"] == 101
+    assert usage(tmp_path / "l.db", Asked("user"))[0]["requests"] == 2101
 
 
 def test_the_first_owner_stays(tmp_path: Path) -> None:
     """What lies at a provider belongs to whom it was first noted for; what nobody noted belongs to nobody."""
     path = tmp_path / "l.db"
-    store = SqliteStore(path)
-    store.own("p", "file", "file-1", "user:7", 1)
-    store.own("p", "file", "file-1", "user:8", 2)
-    store.close()
-    assert owner(path, "p", "file", "file-1") == "user:7"
-    assert owner(path, "p", "file", "file-2") is None
+
+    async def story(ledger: Ledger) -> None:
+        ledger.own(("p", "response", "r-1", "user:7", 1))
+        ledger.own(("p", "response", "r-1", "user:8", 2))
+        assert await ledger.holder(["o", "p"], "response", "r-1", "user:7") == "p"
+        assert await ledger.holder(["o", "p"], "response", "r-1", "user:8") == ""
+
+    async def later(ledger: Ledger) -> None:
+        assert await ledger.holder(["o", "p"], "response", "r-1", "user:7") == "p"
+        for providers, kind, identifier, caller in (
+            (["o"], "response", "r-1", "user:7"),
+            (["p"], "file", "r-1", "user:7"),
+            (["p"], "response", "r-2", "user:7"),
+            (["p"], "response", "r-1", "user:8"),
+            ([], "response", "r-1", "user:7"),
+        ):
+            assert await ledger.holder(providers, kind, identifier, caller) == ""
+
+    in_loop(path, story)
+    in_loop(path, later)
+
+
+def test_more_owners_than_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for owners is bounded, and the store knows the others."""
+    monkeypatch.setattr("lacuna_ts.ledger.ledger.OWNERS_KEPT", 3)
+
+    async def story(ledger: Ledger) -> None:
+        for number in range(10):
+            ledger.own(("p", "response", f"r-{number}", "user:7", 1))
+        assert len(ledger._owners) == 3
+        await ledger.settled(1)
+        for number in range(10):
+            assert await ledger.holder(["p"], "response", f"r-{number}", "user:7") == "p"
+
+    in_loop(tmp_path / "l.db", story)

@@ -65,6 +65,15 @@ def test_what_is_settled_is_what_was_used(steps, most):
         assert _used(keeper, now, "tokens_per_month") == told
 
 
+def test_a_limit_that_stands_in_two_places_counts_once():
+    """Equal limits in the file and in the tailnet policy are one counter, and a request is charged to it once."""
+    keeper, caller = _keeper(), _caller()
+    here, there = _limit(requests_per_day=3), _limit(requests_per_day=3)
+    held = [keeper.reserve(caller, [here, there], [None], ASK, 0, NOON) for _ in range(4)]
+    assert [isinstance(one, Refusal) for one in held] == [False, False, False, True]
+    assert _used(keeper, 0, "requests_per_day") == 3
+
+
 def test_a_client_that_always_asks_for_64000_is_served():
     """A budget of 100,000 tokens a minute serves several requests of 64,000 at once: answers are seldom that long."""
     keeper, limit = _keeper(), _limit(tokens_per_minute=100_000)
@@ -244,3 +253,18 @@ def test_what_is_charged_is_what_is_written_down(told: Usage, wanted: tuple[int,
     embed = keeper.reserve(_caller(), [limit], [None], ASK._replace(max_output_tokens=0), 0, NOON)
     assert not isinstance(embed, Refusal)
     assert embed.filled_in(Usage(5, source="reported")).source == "reported"
+
+
+def test_what_uses_no_tokens_needs_none() -> None:
+    """A request without tokens counts as a request, has room where tokens or money are spent, and needs no price."""
+    keeper, limit = _keeper(), _limit(tokens_per_day=0, usd_per_day=0, requests_per_day=2)
+    fetch = Ask("p", "", 0, 0)
+    for _ in range(2):
+        held = keeper.reserve(_caller(), [limit], [None], fetch, 0, NOON)
+        assert not isinstance(held, Refusal)
+        assert held.filled_in(NO_USAGE) is NO_USAGE
+        held.settle(NO_USAGE, is_answered=True, now=0, wall=NOON)
+    refused = keeper.reserve(_caller(), [limit], [None], fetch, 0, NOON)
+    assert isinstance(refused, Refusal)
+    assert refused.spent is not None
+    assert refused.spent.name == "requests_per_day"

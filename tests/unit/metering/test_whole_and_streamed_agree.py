@@ -39,6 +39,8 @@ CLAUDE = "/v1/projects/p/locations/global/publishers/anthropic/models/claude-son
 PATHS = {
     "openai_chat": ("/v1/chat/completions",), "anthropic_messages": ("/v1/messages",),
     "openai_responses": ("/v1/responses",), "openai_completions": ("/v1/completions",),
+    "openai_images": ("/v1/images/generations",), "openai_audio": ("/v1/audio/transcriptions",),
+    "openai_moderations": ("/v1/moderations",), "rerank": ("/v1/rerank",),
     "openai_embeddings": ("/v1/embeddings",), "ollama_chat": ("/api/chat",),
     "gemini_generate_content": ("/v1beta/models/m:generateContent", "/v1beta/models/m:streamGenerateContent"),
     "google_generate_content": (VERTEX + "generateContent", VERTEX + "streamGenerateContent"),

@@ -6,6 +6,7 @@ import pytest
 
 from lacuna_ts.policy.decide import Plan, decide
 from lacuna_ts.policy.listing import models_for
+from lacuna_ts.policy.routing import candidates
 
 
 def _goes_to(build, rights, table, model, **said):
@@ -100,3 +101,30 @@ def test_what_is_remembered_is_bounded(build, table):
         rights.at(rule)
     assert max(map(len, (rights.hints, rights._at, rights._reaches, rights._spoken_of))) <= 1000
     assert len(rights.hints) <= 100
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("qwen", ["box", "open", "named"]), ("gpt-5", ["named", "open", "box"]), ("other", ["open", "box"]),
+    ],
+)  # fmt: skip
+def test_those_that_have_a_model_come_first(build, model, expected):
+    """Among equals those known to have the model are asked first, those whose own list lacks it last; none is lost."""
+    table = build.table(
+        build.provider("open"),
+        build.provider("box", listed=("qwen",), is_complete=True),
+        build.provider("named", models={"gpt-*": None, "q?": None}),
+    )
+    found = candidates(build.rights({}), table, dialect="openai_chat", named_provider=None, model=model)
+    assert [one.rule.id for one in found if one.rule.id in expected] == expected
+    assert {one.rule.id for one in found} == {"open", "box", "named"}
+
+
+def test_preference_counts_before_lists_of_models(build):
+    """A list decides between equals only: the file's word on preference stands above it."""
+    table = build.table(
+        build.provider("box", listed=("qwen",), is_complete=True), build.provider("first", preference=1)
+    )
+    found = candidates(build.rights({}), table, dialect="openai_chat", named_provider=None, model="qwen")
+    assert [one.rule.id for one in found] == ["first", "box"]

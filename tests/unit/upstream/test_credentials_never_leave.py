@@ -53,6 +53,13 @@ def test_no_glob_lets_a_dangerous_header_through(name):
     assert CANARY not in headers.values()
 
 
+@pytest.mark.parametrize("name", ["xi-api-key", "X-Subscription-Token", "token", "X-Client-Secret", "X-Vendor-Auth"])
+def test_what_sounds_like_a_credential_needs_its_name_written_out(name):
+    """A pattern does not let up what some unheard-of vendor's clients call their key; its whole name does."""
+    assert CANARY not in outgoing([(name, CANARY)], forwarded=("*",), extra=("x*", "t*")).values()
+    assert CANARY in outgoing([(name, CANARY)], extra=(name.lower(),)).values()
+
+
 @pytest.mark.parametrize("kind", ["bearer", "x-api-key", "x-goog-api-key", "api-key", None])
 def test_one_credential_goes_up_and_it_is_ours(talk, our_key, kind):
     """With every carrier sent at once the provider sees our key in its one place, and nothing of the caller's."""
