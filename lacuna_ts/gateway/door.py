@@ -19,7 +19,7 @@ from aiohttp.helpers import TimerNoop
 from aiohttp.http_parser import HttpRequestParser
 
 from lacuna_ts.gateway.answers import REQUEST_ID
-from lacuna_ts.gateway.conversation import BrokenBody, Conversation, answer_head
+from lacuna_ts.gateway.conversation import BrokenBody, Conversation, answer_head, reset
 from lacuna_ts.gateway.exchange import lead
 from lacuna_ts.telemetry.tally import Tally
 
@@ -134,9 +134,14 @@ class _Connection(BaseProtocol):
             self.transport.close()
 
     def let_go(self) -> None:
-        """End a connection whose request does not come."""
+        """End a connection whose request does not come; at once, when it does not even read what was answered."""
         self._awaits_head = False
-        if self._task is None:
+        transport = self.transport
+        if self._task is not None or transport is None:
+            return
+        if transport.is_closing():
+            reset(transport)
+        else:
             self.close()
 
     @property
@@ -339,7 +344,7 @@ class Door:
             if connection.task is None:
                 connection.looks += 1
                 if connection.looks * _LOOK_EVERY_S > KEEPALIVE_S:
-                    connection.close()
+                    connection.let_go()
 
     def retire(self) -> None:
         """Let no connection be used again: those that rest end now, the others after their answer."""

@@ -1,6 +1,6 @@
 """The caller's connection, as far as the story knows it: a handful of verbs, so that another server may stand behind.
 
-`gateway.door` implements this on aiohttp's server. Nothing else in the gateway knows what kind of server there is.
+`gateway.conversation` implements this on aiohttp's parser. Nothing else in the gateway knows what server there is.
 """
 
 from __future__ import annotations

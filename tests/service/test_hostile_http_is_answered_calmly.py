@@ -211,6 +211,26 @@ def test_refusals_repeat_nothing() -> None:
     asyncio.run(scenario())
 
 
+def test_a_body_that_breaks_on_its_way_is_answered_at_once() -> None:
+    """Chunks that stop being chunks after the head was taken get one 400 and the end, not a wait for more of them."""
+
+    async def scenario() -> None:
+        async with House() as house:
+            await meet(house)
+            for target, wanted in ((PATH, 400), (b"/nothing", 404)):
+                start = b"POST " + target + b" HTTP/1.1"
+                reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+                writer.write(post(TE + b"chunked", body=b"5\r\nhello\r\n", start=start))
+                await asyncio.sleep(QUIET_S)
+                writer.write(b"word\r\n" + SMUGGLED)
+                async with asyncio.timeout(5):
+                    assert statuses(await reader.read()) == (wanted,)
+                writer.close()
+            check_the_log(house)
+
+    asyncio.run(scenario())
+
+
 # --- mutants -------------------------------------------------------------------------------------------------------
 
 
