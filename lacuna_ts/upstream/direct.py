@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.streams import StreamReader
-    from multidict import CIMultiDict, CIMultiDictProxy
+    from multidict import CIMultiDictProxy
 
     from lacuna_ts.upstream.session import Session
     from lacuna_ts.upstream.wire import OutgoingRequest
@@ -88,7 +88,7 @@ class DirectClient:
         loop = asyncio.get_running_loop()
         until = None if patience_s is None else loop.time() + patience_s
         place = self._places.get(request.url) or self._learn(request.url)
-        head = f"{request.method} {place.start}{_header_lines(request.headers, request.body)}\r\n".encode()
+        head = f"{request.method} {place.start}{_header_lines(request)}\r\n".encode()
         connect_s = request.connect_s
         if patience_s is not None and (connect_s is None or patience_s < connect_s):
             connect_s = patience_s
@@ -170,12 +170,12 @@ def is_hung_up(transport: asyncio.Transport) -> bool:
     return bool(poller.poll(0))
 
 
-def _header_lines(headers: CIMultiDict[str], body: bytes | None) -> str:
-    lines = header_lines(headers.items())
-    if body is None:
+def _header_lines(request: OutgoingRequest) -> str:
+    lines = request.lines or header_lines(request.headers.items())
+    if request.body is None:
         return lines
-    kind = "" if "Content-Type" in headers else "Content-Type: application/json\r\n"
-    return f"{lines}{kind}Content-Length: {len(body)}\r\n"
+    kind = "" if "Content-Type" in request.headers else "Content-Type: application/json\r\n"
+    return f"{lines}{kind}Content-Length: {len(request.body)}\r\n"
 
 
 def _break_off(connection: Connection) -> None:

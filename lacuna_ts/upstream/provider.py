@@ -108,13 +108,16 @@ class UpstreamProvider:
             authorizer = own_or(authorizer, sent, dialect)
         if isinstance(authorizer, KeyRing):
             authorizer = authorizer.turn()
-        headers = rules.outgoing(sent, authorizer)
-        if self.signer is not None:
-            self.signer.sign(method, url, headers, body)
+        head = rules.head(sent, authorizer) if self.signer is None else None
+        if head is None:
+            headers = rules.outgoing(sent, authorizer)
+            if self.signer is not None:
+                self.signer.sign(method, url, headers, body)
         return OutgoingRequest(
             method=method,
             url=url,
-            headers=headers,
+            headers=headers if head is None else head.headers,
+            lines="" if head is None else head.lines,
             body=body,
             connect_s=self.patience.connect_s,
             first_byte_s=self.patience.first_byte_s,
@@ -143,7 +146,7 @@ class UpstreamProvider:
                 self.signer.sign(request.method, request.url, headers, request.body)
         except KeyUnavailable:
             return None
-        return None if headers == request.headers else msgspec.structs.replace(request, headers=headers)
+        return None if headers == request.headers else msgspec.structs.replace(request, headers=headers, lines="")
 
 
 def _read_again(key: StoredKey) -> None:
