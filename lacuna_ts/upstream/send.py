@@ -4,7 +4,7 @@ Nothing is retried that a provider may have seen. A request goes out a second ti
 its bytes left: a kept-alive connection turned out to be closed at the moment of writing. What dies after that is
 reported (`UpstreamFailure.is_before_answer`), because a model may have been working, and billing, already.
 
-Deadlines cost one timer for the head and at most one for the body, which looks at the clock when it fires instead of
+Deadlines cost one timer for all heads and at most one for each body, which looks at the clock when it fires instead of
 being set anew for every chunk.
 """
 
