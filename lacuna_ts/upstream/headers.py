@@ -86,7 +86,7 @@ class Head(NamedTuple):
     """Headers as they go up, and the lines that they come to."""
 
     headers: CIMultiDictProxy[str]
-    lines: str
+    lines: str  # "" where they were not written down yet
 
 
 class HeaderRules:
@@ -211,6 +211,7 @@ _DOWN: Final = frozenset(
 _SINGLE: Final = frozenset({"content-type", "content-encoding", "retry-after", "content-disposition"})
 # A provider is not a web site of ours: what it calls a page may neither run nor read anything here.
 _PAGES: Final = ("text/html", "application/xhtml", "image/svg", "text/xml", "application/xml")
+_SHOWN: dict[str, str] = {}  # names as providers write them -> as they go down, "" for not at all
 _NO_SNIFFING: Final = ("x-content-type-options", "nosniff")
 _SANDBOX: Final = ("content-security-policy", "sandbox; default-src 'none'")
 
@@ -222,22 +223,38 @@ def answer_headers(answered: Iterable[tuple[str, str]], *, is_decoded: bool = Fa
     without the provider's content coding, so that the header must not claim it.
     """
     kept: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    named: set[str] = set()
+    seen: list[str] = []
+    named: set[str] | None = None
+    is_page = False
     for name, value in answered:
-        folded = name.lower()
-        if folded in _DOWN:
-            if folded in seen or not (value.isascii() and value.isprintable()):
-                continue
-            if folded in _SINGLE:
-                seen.add(folded)
-            if not (is_decoded and folded == "content-encoding"):
-                kept.append((folded, value))
-        elif folded == _CONNECTION:
-            named.update(part.strip().lower() for part in value.split(","))
-    if named:
+        shown = _SHOWN.get(name)
+        if shown is None:
+            shown = _show(name)
+        if not shown:
+            continue
+        if shown == _CONNECTION:
+            named = (named or set()) | {part.strip().lower() for part in value.split(",")}
+        elif shown not in seen and value.isascii() and value.isprintable():
+            if shown in _SINGLE:
+                seen.append(shown)
+                if shown == "content-type":
+                    is_page = value.lower().startswith(_PAGES)
+                elif is_decoded and shown == "content-encoding":
+                    continue
+            kept.append((shown, value))
+    if named is not None:
         kept = [pair for pair in kept if pair[0] == "content-type" or pair[0] not in named]
     kept.append(_NO_SNIFFING)
-    if any(name == "content-type" and value.lower().startswith(_PAGES) for name, value in kept):
+    if is_page:
         kept.append(_SANDBOX)
     return kept
+
+
+def _show(name: str) -> str:
+    """Under which name a header goes down; "" for not at all."""
+    folded = name.lower()
+    shown = folded if folded in _DOWN or folded == _CONNECTION else ""
+    if len(_SHOWN) >= _KNOWN_NAMES_MAX:  # names are the providers' to invent
+        _SHOWN.clear()
+    _SHOWN[name] = shown
+    return shown

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from multidict import CIMultiDictProxy
 
 from lacuna_ts.errors import KeyUnavailable
 from lacuna_ts.upstream.authorizers.bearer import Bearer
@@ -20,7 +21,7 @@ from lacuna_ts.upstream.authorizers.key_ring import KeyRing, Turn
 from lacuna_ts.upstream.authorizers.none import NoKey
 from lacuna_ts.upstream.authorizers.passthrough import OwnCredential, own_or
 from lacuna_ts.upstream.authorizers.scheme import SchemeHeader
-from lacuna_ts.upstream.headers import HeaderRules
+from lacuna_ts.upstream.headers import Head, HeaderRules
 from lacuna_ts.upstream.target import upstream_url
 from lacuna_ts.upstream.wire import OutgoingRequest
 
@@ -110,14 +111,15 @@ class UpstreamProvider:
             authorizer = authorizer.turn()
         head = rules.head(sent, authorizer) if self.signer is None else None
         if head is None:
-            headers = rules.outgoing(sent, authorizer)
+            made = rules.outgoing(sent, authorizer)
             if self.signer is not None:
-                self.signer.sign(method, url, headers, body)
+                self.signer.sign(method, url, made, body)
+            head = Head(CIMultiDictProxy(made), "")
         return OutgoingRequest(
             method=method,
             url=url,
-            headers=headers if head is None else head.headers,
-            lines="" if head is None else head.lines,
+            headers=head.headers,
+            lines=head.lines,
             body=body,
             connect_s=self.patience.connect_s,
             first_byte_s=self.patience.first_byte_s,
