@@ -57,6 +57,7 @@ class Asked(msgspec.Struct, frozen=True):
     fields: Mapping[str, msgspec.Raw] | None = None
     points_at: str = ""  # the field that names something lying at the provider (a file, an earlier answer), "" for none
     opaque: bytes = b""  # the body, where nobody reads it
+    points_to: str = ""  # the id of what is pointed at, where that is one thing that a caller may have made before
     form: Form | None = None  # the body, where it is a form; `fields` then holds its short texts
 
 

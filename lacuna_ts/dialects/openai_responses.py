@@ -32,6 +32,8 @@ from lacuna_ts.framing.sse import encode_event
 from lacuna_ts.terms import NO_USAGE, DialectId, Refusal, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lacuna_ts.framing.frames import Frame, Framing
 
 _BASES: Final = ("/v1/responses", "/responses", "/codex/responses")
@@ -44,6 +46,8 @@ _PATHS: Final = {base + verb: match for base in _BASES for verb, match in _VERBS
 _STORED: Final = re.compile(r"(?:/v1|/codex)?(/responses/[A-Za-z0-9_-]{1,256}(/cancel|/input_items)?)")
 _STORED_METHODS: Final = {None: ("GET", "DELETE"), "/cancel": ("POST",), "/input_items": ("GET",)}
 _BY_ID: Final = "a response by its id"
+_EARLIER: Final = "previous_response_id"
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _IS_BY_ID: Final = re.compile(r"/responses/(?!(?:compact|input_tokens)$)[^/]")
 
 _OWN: Final = frozenset({"model", "stream", "max_output_tokens"})
@@ -63,14 +67,23 @@ _REFUSED: Final = 400
 _OWN_STATUS: Final = frozenset({426, 429})
 
 
-class _Told(msgspec.Struct):
+class Told(msgspec.Struct):
+    """What is looked at in an answer."""
+
     usage: Any = None
+    id: Any = None
+    store: Any = None
+
+    def made(self) -> str:
+        """The id under which the answer is kept at the provider, "" when it is not."""
+        kept = isinstance(self.id, str) and self.store is not False and _ID.fullmatch(self.id)
+        return self.id if kept else ""
 
 
 class _Event(msgspec.Struct):
     """What metering looks at: in an event the answer is one level down."""
 
-    response: _Told | None = None
+    response: Told | None = None
     usage: Any = None
 
 
@@ -98,16 +111,18 @@ class OpenAIResponses(OpenAIWords):
     def read_request(self, match: PathMatch, body: bytes) -> Asked:
         """Read a decoded body. Raises BadRequest."""
         if match.operation == "stored":
-            return Asked("", points_at=_BY_ID)
+            return Asked("", points_at=_BY_ID, points_to=match.path.split("/")[3])
         if match.operation in {"list_models", "get_model"}:
             return Asked(match.model or "")
         fields = read_judged(body, _JUDGED, _PLAIN)
+        points_at = state_named(fields, top=_POINTING, deep=("input", "tools"), may_refer="input")
         return Asked(
             model_asked(match, fields),
             is_streaming=read_switch(fields, "stream") and match.operation == "generate",
             max_output_tokens=read_count(fields, "max_output_tokens"),
             fields=fields,
-            points_at=state_named(fields, top=_POINTING, deep=("input", "tools"), may_refer="input"),
+            points_at=points_at,
+            points_to=_earlier(fields) if points_at else "",
         )
 
     def capped(self, asked: Asked, max_output: int) -> Asked:
@@ -153,10 +168,11 @@ class OpenAIResponses(OpenAIWords):
 class ResponsesReader:
     """Takes the usage out of one answer, whole or streamed."""
 
-    __slots__ = ("_usage",)
+    __slots__ = ("_usage", "made")
 
     def __init__(self) -> None:
         self._usage = NO_USAGE
+        self.made = ""  # under which id the answer is kept at the provider, once that is told
 
     def feed(self, event: Frame) -> bool:
         """Look at one event. Never True: nothing is in these streams only because we asked."""
@@ -172,6 +188,8 @@ class ResponsesReader:
             event = _READ_EVENT.decode(document)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return
+        if event.response is not None:
+            self.made = event.response.made()
         usage = _usage(event.response.usage if event.response else event.usage)
         if usage is not NO_USAGE:
             self._usage = usage
@@ -179,6 +197,19 @@ class ResponsesReader:
     def usage(self) -> Usage:
         """What was used, as far as told."""
         return self._usage
+
+
+def _earlier(fields: Mapping[str, msgspec.Raw]) -> str:
+    """The id of the earlier answer, when that is all that the body points at."""
+    raw = fields.get(_EARLIER)
+    rest = {name: value for name, value in fields.items() if name != _EARLIER}
+    if raw is None or state_named(rest, top=_POINTING, deep=("input", "tools"), may_refer="input"):
+        return ""
+    try:
+        found = msgspec.json.decode(raw, type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return found if _ID.fullmatch(found) else ""
 
 
 def _usage(told: object) -> Usage:

@@ -24,6 +24,7 @@ from lacuna_ts.gateway import gate, own_pages
 from lacuna_ts.gateway.admission import LIMITED, admit, settle
 from lacuna_ts.gateway.answers import DRAINING, refusal_for, say
 from lacuna_ts.gateway.body import read_body
+from lacuna_ts.gateway.holding import holder, note_made
 from lacuna_ts.gateway.keeping import session_of, settle_price
 from lacuna_ts.gateway.listings import answer_listing
 from lacuna_ts.gateway.relay import is_about_our_key, pass_on, with_another_key
@@ -206,7 +207,8 @@ async def _judge(
         if default is None:
             return NAMELESS
         named, model = default[0].id, default[1]
-    question = Question(rights, exchange.client, here.dialect.id, named, model, operation, asked.points_at)
+    held_by = await holder(live, parts, here.dialect.id, asked.points_to) if asked.points_to else ""
+    question = Question(rights, exchange.client, here.dialect.id, named, model, operation, asked.points_at, held_by)
     plan = decide(question, parts.table)
     if isinstance(plan, Refusal):
         if not (here.is_tentative and plan.code == "no_provider"):
@@ -284,6 +286,7 @@ async def _send(live: Live, parts: Parts, here: DialectRoute, knock: gate.Knock,
         return await pass_on(response, meter, live, provider, authorizer)
     finally:
         exchange.usage = meter.usage()
+        note_made(exchange, parts, meter.made())
         response.release()
 
 

@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.gateway.answers import KEY_REJECTED, REQUEST_ID
+from lacuna_ts.gateway.holding import note_made_whole
 from lacuna_ts.gateway.keeping import note_whole
 from lacuna_ts.gateway.running import NEVER, READER_STALLED
 from lacuna_ts.upstream.blanking import blank_keys
@@ -104,6 +105,7 @@ async def _send_whole(status: int, headers: Headers, body: bytes, live: Live) ->
     live.exchange.bytes_out = len(body)
     live.exchange.first_byte_s = live.exchange.total_s = live.elapsed()
     if live.parts.ledger is not None:
+        note_made_whole(live, body)
         note_whole(live, live.parts.ledger)
     live.expect(live.parts.settings.timeouts.write_stall_s, READER_STALLED)
     await live.down.answer(status, headers, body)

@@ -36,6 +36,7 @@ _MOST_NANO: Final = 1 << 40  # some 1,100 dollars
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 Row = tuple[Any, ...]
+Owned = tuple[str, str, str, str, int]  # provider, kind, id, the caller's key, microseconds since the epoch
 
 _NOBODY: Final = ("", "", "", 0, "", "", "")
 _TOTAL: Final = COLUMNS.index("total_us")

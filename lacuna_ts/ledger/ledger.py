@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lacuna_ts.ledger.entry import OPEN, finished_after, row_of
 from lacuna_ts.ledger.notebook import Notebook, line_of
+from lacuna_ts.ledger.queries import held_at
 from lacuna_ts.ledger.report import document
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from lacuna_ts.ledger.entry import Row
+    from lacuna_ts.ledger.entry import Owned, Row
     from lacuna_ts.ledger.postgres_store import PostgresStore
     from lacuna_ts.ledger.sqlite_store import SqliteStore
     from lacuna_ts.terms import Exchange, Usage
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 
 QUEUE_BOUND: Final = 10_000  # rows that may wait in memory to be stored
 GATHER_S: Final = 0.05  # how long rows gather before they are stored, and a question without an answer goes unnoted
+OWNERS_KEPT: Final = 10_000
 _RETRY_S: Final = 1.0
 _PRUNE_EVERY_S: Final = 3600.0
 _CLOSE_WITHIN_S: Final = 10.0
@@ -57,8 +59,12 @@ class Ledger:
         self._lines: list[bytes] = []  # for the notebook, soon
         self._opened: dict[str, Row] = {}  # for the store
         self._finished: list[Row] = []  # for the store
+        self._owned: list[Owned] = []  # for the store
+        self._owners: dict[tuple[str, str, str], str] = {}  # the latest of them, by provider, kind and id
         self._is_behind = False  # rows that were noted did not fit into memory: the next start stores them
-        self._batch: tuple[list[Row], list[Row]] | None = None  # what the thread has; the thread takes it away
+        self._batch: tuple[list[Row], list[Row], list[Owned]] | None = (
+            None  # what the thread has; the thread takes it away
+        )
         self._older = 0  # the file of the notebook that can go when the thread is done
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,6 +110,27 @@ class Ledger:
         """What an exchange under way has used so far."""
         self._fresh.pop(exchange.id, None)
         self._keep_open(row_of(exchange, usage, cost, price_source, outcome=OPEN))
+
+    def own(self, made: Owned) -> None:
+        """What lies at a provider under this id is this caller's. The first word holds."""
+        if len(self._owners) >= OWNERS_KEPT:
+            del self._owners[next(iter(self._owners))]
+        self._owners.setdefault(made[:3], made[3])
+        if len(self._owned) < QUEUE_BOUND:
+            self._owned.append(made)
+        if self._timer is None:
+            self._gather()
+
+    async def holder(self, providers: Sequence[str], kind: str, identifier: str, caller: str) -> str:
+        """The first of these providers at which the caller made what has this id, "" for none that is known."""
+        for provider in providers:
+            if self._owners.get((provider, kind, identifier)) == caller:
+                return provider
+        try:
+            return await asyncio.to_thread(held_at, self.store.path, providers, kind, identifier, caller)
+        except LedgerUnusable as error:
+            _log.warning("whose %s it is cannot be read: %s", kind, error)
+            return ""
 
     def close(self, exchange: Exchange) -> None:
         """An exchange is closed, and changes no more."""
@@ -206,7 +233,7 @@ class Ledger:
     def _look(self) -> None:
         self._timer = None
         self._hand_over()
-        if self._batch is not None or self._opened or self._finished or self._unnoted:
+        if self._batch is not None or self._opened or self._finished or self._owned or self._unnoted:
             self._gather()
 
     def _hand_over(self) -> None:
@@ -219,10 +246,10 @@ class Ledger:
         if self._older and not self._is_behind:
             self._notebook.forget(self._older)
             self._older = 0
-        if self._opened or self._finished:
-            batch = (list(self._opened.values()), self._finished)
+        if self._opened or self._finished or self._owned:
+            batch = (list(self._opened.values()), self._finished, self._owned)
             self._opened.clear()
-            self._finished = []
+            self._finished, self._owned = [], []
             self._turn()
             self._batch = batch
             self._work.set()
@@ -247,9 +274,9 @@ class Ledger:
             self._work.wait(_PRUNE_EVERY_S)
             self._work.clear()
 
-    def _write(self, opened: list[Row], finished: list[Row]) -> bool:
+    def _write(self, opened: list[Row], finished: list[Row], owned: list[Owned]) -> bool:
         try:
-            self.store.write(opened, finished)
+            self.store.write(opened, finished, owned)
         except LedgerUnusable as error:
             if not self.problem:
                 _log.error("%s. Requests go on, and their rows wait", error)

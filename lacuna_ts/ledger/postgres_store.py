@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from lacuna_ts.ledger import charges
 from lacuna_ts.ledger.entry import ABORTED, COLUMNS, LISTED, OPEN
 from lacuna_ts.ledger.notebook import read_notes, remove
-from lacuna_ts.ledger.schema import DAY_US, STEPS, VERSION, roll_up
+from lacuna_ts.ledger.schema import DAY_US, OWN, STEPS, VERSION, roll_up
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable, notes_of, take
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from lacuna_ts.ledger.entry import Row
+    from lacuna_ts.ledger.entry import Owned, Row
 
 _LOCK: Final = 0x6C61_6375_6E61  # one number among all that use the database for locks
 _OUTCOME: Final = COLUMNS.index("outcome")
@@ -116,9 +116,13 @@ class PostgresStore:
             os.close(self._lock)
             self._lock = -1
 
-    def write(self, opened: Sequence[Row], finished: Sequence[Row]) -> None:
-        """Put rows, in one transaction. A finished row replaces its open one, and is added to its day."""
+    def write(self, opened: Sequence[Row], finished: Sequence[Row], owned: Sequence[Owned] = ()) -> None:
+        """Put rows, in one transaction. A finished row replaces its open one, and is added to its day.
+
+        `owned` says whose is what lies at a provider; the first word holds.
+        """
         with self._transaction() as session:
+            session.executemany(OWN, owned)
             session.executemany(_PUT, opened)
             self._store(session, finished)
 
@@ -134,14 +138,6 @@ class PostgresStore:
             gone = session.execute(f"DELETE FROM exchanges WHERE id IN ({old})", (before_us, _PRUNED_AT_ONCE)).rowcount  # noqa: S608
             session.execute("DELETE FROM days WHERE day < ?", (before_us // DAY_US,))
             return gone
-
-    def own(self, provider: str, kind: str, identifier: str, caller: str, began_us: int) -> None:
-        """Note that what lies at a provider under `identifier` is the caller's. The first word holds."""
-        with self._transaction() as session:
-            session.execute(
-                "INSERT INTO ownership VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (provider, kind, identifier, caller, began_us),
-            )
 
     def _store(self, session: Session, finished: Sequence[Row]) -> None:
         ids = [row[0] for row in finished]

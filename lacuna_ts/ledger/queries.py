@@ -22,7 +22,7 @@ from lacuna_ts.ledger.schema import SUMS
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 Place = Path | str  # SQLite's file, or the address of a database
 By = Literal["user", "model", "provider", "label", "day"]
@@ -110,13 +110,16 @@ def as_csv(row: dict[str, Any] | None = None) -> str:
     return line.getvalue()
 
 
-def owner(path: Place, provider: str, kind: str, identifier: str) -> str | None:
-    """Whose what lies at a provider is, None when nobody is known to have made it. Raises LedgerUnusable."""
-    with _reader(path) as connection:
-        found = connection.execute(
-            "SELECT caller FROM ownership WHERE provider = ? AND kind = ? AND id = ?", (provider, kind, identifier)
-        ).fetchone()
-    return None if found is None else str(found[0])
+def held_at(place: Place, providers: Sequence[str], kind: str, identifier: str, caller: str) -> str:
+    """The first of these providers at which the caller made what has this id, "" for none. Raises LedgerUnusable."""
+    with _reader(place) as connection:
+        for provider in providers:
+            found = connection.execute(
+                "SELECT caller FROM ownership WHERE provider = ? AND kind = ? AND id = ?", (provider, kind, identifier)
+            ).fetchone()
+            if found is not None and found[0] == caller:
+                return provider
+    return ""
 
 
 @contextlib.contextmanager

@@ -65,6 +65,9 @@ _GATHER: Final = f"""SELECT began_us / {DAY_US} - CASE WHEN began_us < 0 THEN 1 
 _ADD: Final = ", ".join(f"{name} = days.{name} + excluded.{name}" for name in SUMS)
 
 
+OWN: Final = "INSERT INTO ownership VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+
+
 def roll_up(condition: str) -> str:
     """The statement that adds the rows that meet `condition` to the sums by day. To be run once for each row."""
     key = '(day, caller, "user", provider, model, labels)'

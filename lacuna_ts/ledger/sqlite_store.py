@@ -18,13 +18,13 @@ from lacuna_ts.errors import LacunaError
 from lacuna_ts.ledger import charges
 from lacuna_ts.ledger.entry import COLUMNS, LISTED, OPEN
 from lacuna_ts.ledger.notebook import read_notes, remove
-from lacuna_ts.ledger.schema import DAY_US, STEPS, VERSION, roll_up
+from lacuna_ts.ledger.schema import DAY_US, OWN, STEPS, VERSION, roll_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lacuna_ts.ledger.entry import Row
+    from lacuna_ts.ledger.entry import Owned, Row
 
 _PLACES: Final = ", ".join("?" * len(COLUMNS))
 _PUT: Final = f"INSERT OR REPLACE INTO exchanges ({LISTED}) VALUES ({_PLACES})"  # noqa: S608 - our own names
@@ -89,11 +89,15 @@ class SqliteStore:
             os.close(self._lock)
             self._lock = -1
 
-    def write(self, opened: Sequence[Row], finished: Sequence[Row]) -> None:
-        """Put rows, in one transaction. A finished row replaces its open one, and is added to its day."""
+    def write(self, opened: Sequence[Row], finished: Sequence[Row], owned: Sequence[Owned] = ()) -> None:
+        """Put rows, in one transaction. A finished row replaces its open one, and is added to its day.
+
+        `owned` says whose is what lies at a provider; the first word holds.
+        """
         connection = self._own()
         try:
             with _transaction(connection):
+                connection.executemany(OWN, owned)
                 _put(connection, opened)
                 _put(connection, finished)
                 charges.add(connection, finished)
@@ -123,17 +127,6 @@ class SqliteStore:
                 ).rowcount
                 connection.execute("DELETE FROM days WHERE day < ?", (before_us // DAY_US,))
                 return gone
-        except sqlite3.Error as error:
-            raise LedgerUnusable(self._sentence(error)) from error
-
-    def own(self, provider: str, kind: str, identifier: str, caller: str, began_us: int) -> None:
-        """Note that what lies at a provider under `identifier` is the caller's. The first word holds."""
-        connection = self._own()
-        try:
-            connection.execute(
-                "INSERT OR IGNORE INTO ownership VALUES (?, ?, ?, ?, ?)",
-                (provider, kind, identifier, caller, began_us),
-            )
         except sqlite3.Error as error:
             raise LedgerUnusable(self._sentence(error)) from error
 

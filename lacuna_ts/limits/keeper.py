@@ -178,7 +178,8 @@ class Keeper:
     def _way(self, caller: Caller, ceilings: tuple[Limit, ...], grant: Limit | None) -> Way:
         self._make_room()
         limits = ceilings if grant is None else (*ceilings, grant)
-        way = Way([self._account(one, caller) for one in limits])
+        # The same limit may stand in two places, such as the file and the tailnet policy: it is one, and counts once.
+        way = Way(list(dict.fromkeys(self._account(one, caller) for one in limits)))
         if len(self._ways) >= _WAYS_KEPT:
             self._ways.clear()
         self._ways[caller, ceilings, grant] = way

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from lacuna_ts.dialects.base import METERED
+from lacuna_ts.dialects.openai_responses import ResponsesReader
 from lacuna_ts.framing.coding import CodingError, decoder_for, is_identity
 from lacuna_ts.framing.json_fields import FieldScanner
 from lacuna_ts.terms import NO_USAGE
@@ -123,6 +124,11 @@ class Meter:
             dialect, headers = self._head
             told = dialect.usage_in_headers(headers)
         return told
+
+    def made(self) -> str:
+        """Under which id a streamed answer is kept at the provider, as far as it told; "" for not."""
+        reader = None if self._reader is None else self._reader.reader
+        return reader.made if isinstance(reader, ResponsesReader) else ""
 
     def _feed_hiding(self, chunk: bytes) -> bytes:
         if self._reader is None or self._hider is None:

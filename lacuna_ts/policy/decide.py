@@ -36,6 +36,7 @@ class Question(NamedTuple):
     model: str  # as asked for
     operation: Operation
     points_at: str = ""  # the field that names something lying at the provider, "" for none
+    held_by: str = ""  # the provider where that lies, when the caller made it; "" when nobody knows whose it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ class Allowance(NamedTuple):
 
 def decide(question: Question, table: ProviderTable, unhealthy: Collection[ProviderId] = ()) -> Plan | Refusal:
     """Decide. `unhealthy` providers are passed over; when only they remain, the refusal is `overloaded`."""
-    rights, client, dialect, named_provider, model, _, points_at = question
-    key = (table, client, dialect, named_provider, model, points_at)
+    rights, client, dialect, named_provider, model, _, points_at, held_by = question
+    key = (table, client, dialect, named_provider, model, points_at, held_by)
     known = rights.decisions.get(key)
     if known is None:
         if len(rights.decisions) >= _DECISIONS_KEPT:
@@ -101,10 +102,15 @@ def _decided(question: Question, table: ProviderTable) -> Plan | Refusal:
     if not plans:
         return _refused(question, table, found, openings)
     if question.points_at:
-        plans = [plan for plan in plans if table.rules[plan.provider].shared_state]
+        plans = [plan for plan in plans if _may_point(question, table.rules[plan.provider])]
         if not plans:
             return refusals.not_yours(question)
     return replace(plans[0], alternatives=tuple(plans[1:])) if len(plans) > 1 else plans[0]
+
+
+def _may_point(question: Question, rule: ProviderRule) -> bool:
+    """Whether it may be asked for what lies at this provider. The caller's own lies at one."""
+    return rule.id == question.held_by if question.held_by else rule.shared_state
 
 
 def _decided_without_model(question: Question, table: ProviderTable) -> Plan | Refusal:
@@ -112,7 +118,7 @@ def _decided_without_model(question: Question, table: ProviderTable) -> Plan | R
     rights, named = question.rights, question.named_provider
     for rule in table.in_order:
         is_meant = rule.id == named if named is not None else question.dialect in rule.dialects
-        if is_meant and rule.shared_state and rule.user_agents.allow(question.client):
+        if is_meant and _may_point(question, rule) and rule.user_agents.allow(question.client):
             grants = tuple(one for one in rights.grants if _is_for(one, rule, question.client))
             if grants:
                 labels = {**rule.labels, **rights.labels}

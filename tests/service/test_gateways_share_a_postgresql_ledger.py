@@ -19,7 +19,7 @@ from fakes.postgres import Postgres, programs
 from lacuna_ts.ledger.entry import row_of
 from lacuna_ts.ledger.ledger import Ledger
 from lacuna_ts.ledger.postgres_store import PostgresStore, Session, shown
-from lacuna_ts.ledger.queries import Asked, owner, rows, usage
+from lacuna_ts.ledger.queries import Asked, held_at, rows, usage
 from lacuna_ts.ledger.schema import VERSION
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable, SqliteStore
 from lacuna_ts.terms import Caller, Exchange, Node, StableId, Usage
@@ -86,16 +86,15 @@ def test_both_stores_say_the_same(url: str, tmp_path: Path) -> None:
         store.open()
         store.write([row_of(exchange(99), Usage(), None, "", outcome="open")], [row(n) for n in range(50)])
         store.write([], [row(77, began=-200_000.0), row_of(exchange(51), Usage(), None, "none", outcome="refused")])
-        store.own("p", "file", "f-1", "user:7", 1)
-        store.own("p", "file", "f-1", "user:8", 2)
+        store.write([], [], [("p", "file", "f-1", "user:7", 1), ("p", "file", "f-1", "user:8", 2)])
         place = store.path
         found.append(
             [
                 *(usage(place, Asked(by, first_day=-10)) for by in ("user", "model", "provider", "label", "day")),
                 usage(place, Asked("user", caller="user:8")),
                 sorted(store.charged(0, 86_400_000_000 * 20_000, round((BEGAN + 60) * 1e6)), key=str),
-                owner(place, "p", "file", "f-1"),
-                owner(place, "p", "file", "f-2"),
+                held_at(place, ["o", "p"], "file", "f-1", "user:7"),
+                held_at(place, ["o", "p"], "file", "f-1", "user:8"),
                 read(place),
                 store.prune(round((BEGAN + 10) * 1e6)),
                 read(place),

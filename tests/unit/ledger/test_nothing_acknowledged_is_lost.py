@@ -13,7 +13,7 @@ import pytest
 
 from lacuna_ts.ledger.entry import COLUMNS, row_of
 from lacuna_ts.ledger.ledger import Ledger
-from lacuna_ts.ledger.queries import Asked, as_csv, as_jsonl, owner, rows, usage
+from lacuna_ts.ledger.queries import Asked, as_csv, as_jsonl, rows, usage
 from lacuna_ts.ledger.sqlite_store import LedgerUnusable, SqliteStore
 from lacuna_ts.terms import Caller, Exchange, Node, StableId, Usage
 
@@ -406,9 +406,38 @@ def test_impossible_figures_do_no_harm(tmp_path: Path) -> None:
 def test_the_first_owner_stays(tmp_path: Path) -> None:
     """What lies at a provider belongs to whom it was first noted for; what nobody noted belongs to nobody."""
     path = tmp_path / "l.db"
-    store = SqliteStore(path)
-    store.own("p", "file", "file-1", "user:7", 1)
-    store.own("p", "file", "file-1", "user:8", 2)
-    store.close()
-    assert owner(path, "p", "file", "file-1") == "user:7"
-    assert owner(path, "p", "file", "file-2") is None
+
+    async def story(ledger: Ledger) -> None:
+        ledger.own(("p", "response", "r-1", "user:7", 1))
+        ledger.own(("p", "response", "r-1", "user:8", 2))
+        assert await ledger.holder(["o", "p"], "response", "r-1", "user:7") == "p"
+        assert await ledger.holder(["o", "p"], "response", "r-1", "user:8") == ""
+
+    async def later(ledger: Ledger) -> None:
+        assert await ledger.holder(["o", "p"], "response", "r-1", "user:7") == "p"
+        for providers, kind, identifier, caller in (
+            (["o"], "response", "r-1", "user:7"),
+            (["p"], "file", "r-1", "user:7"),
+            (["p"], "response", "r-2", "user:7"),
+            (["p"], "response", "r-1", "user:8"),
+            ([], "response", "r-1", "user:7"),
+        ):
+            assert await ledger.holder(providers, kind, identifier, caller) == ""
+
+    in_loop(path, story)
+    in_loop(path, later)
+
+
+def test_more_owners_than_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for owners is bounded, and the store knows the others."""
+    monkeypatch.setattr("lacuna_ts.ledger.ledger.OWNERS_KEPT", 3)
+
+    async def story(ledger: Ledger) -> None:
+        for number in range(10):
+            ledger.own(("p", "response", f"r-{number}", "user:7", 1))
+        assert len(ledger._owners) == 3
+        await ledger.settled(1)
+        for number in range(10):
+            assert await ledger.holder(["p"], "response", f"r-{number}", "user:7") == "p"
+
+    in_loop(tmp_path / "l.db", story)

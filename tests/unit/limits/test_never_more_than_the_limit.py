@@ -65,6 +65,15 @@ def test_what_is_settled_is_what_was_used(steps, most):
         assert _used(keeper, now, "tokens_per_month") == told
 
 
+def test_a_limit_that_stands_in_two_places_counts_once():
+    """Equal limits in the file and in the tailnet policy are one counter, and a request is charged to it once."""
+    keeper, caller = _keeper(), _caller()
+    here, there = _limit(requests_per_day=3), _limit(requests_per_day=3)
+    held = [keeper.reserve(caller, [here, there], [None], ASK, 0, NOON) for _ in range(4)]
+    assert [isinstance(one, Refusal) for one in held] == [False, False, False, True]
+    assert _used(keeper, 0, "requests_per_day") == 3
+
+
 def test_a_client_that_always_asks_for_64000_is_served():
     """A budget of 100,000 tokens a minute serves several requests of 64,000 at once: answers are seldom that long."""
     keeper, limit = _keeper(), _limit(tokens_per_minute=100_000)
