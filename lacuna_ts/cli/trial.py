@@ -14,7 +14,7 @@ from lacuna_ts.cli.examine_node import TailscaledAway, ask_status
 from lacuna_ts.cli.run import start
 from lacuna_ts.cli.trial_providers import as_configured, baseurl_of, found_in, host_of, variables
 from lacuna_ts.config.load import load
-from lacuna_ts.config.places import tailscaled_socket
+from lacuna_ts.config.places import state_directory, tailscaled_socket
 from lacuna_ts.tailnet.addresses import host_text
 from lacuna_ts.tailnet.daemon import TailnetState, state_of
 from lacuna_ts.tailnet.localapi import LocalApi
@@ -100,6 +100,7 @@ def configuration(
         "tailnet": {"local_callers": "node"},
         "providers": {one.id: as_configured(one, variable, env) for one, variable in providers},
         "grants": [{"src": [owner, "self"], "app": app}],
+        "ledger": {"url": f"sqlite:///{state_directory(env) / 'trial.db'}"},  # a service of the same user has its own
     }
 
 

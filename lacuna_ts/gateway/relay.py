@@ -60,9 +60,10 @@ async def pass_on(
         return KEY_REJECTED
     headers = answer_headers(response.headers.items(), is_decoded=meter.decodes)
     headers.append((REQUEST_ID, live.exchange.id))
+    length = response.content_length
     if key is not None and response.status >= _ERRORS_FROM:
         await _send_whole(response.status, headers, blank_keys(await response.read(_LONGEST_ERROR_BYTES), key), live)
-    elif response.content_length is not None and response.content_length <= WHOLE_BYTES:
+    elif length is not None and length <= WHOLE_BYTES:
         passed = meter.feed(await response.read(WHOLE_BYTES))
         tail = meter.finish()
         _check(meter)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.streams import StreamReader
-    from multidict import CIMultiDict, CIMultiDictProxy
+    from multidict import CIMultiDictProxy
 
     from lacuna_ts.upstream.session import Session
     from lacuna_ts.upstream.wire import OutgoingRequest
@@ -71,6 +71,43 @@ class DirectAnswer:
             _break_off(connection)
 
 
+class Deadlines:
+    """Until when the head of an answer must be there, for many connections with one timer.
+
+    Nearly all heads come long before: a timer for each would be made and cancelled for nothing.
+    """
+
+    __slots__ = ("_due", "_timer")
+
+    def __init__(self) -> None:
+        self._due: dict[ResponseHandler, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, protocol: ResponseHandler, until: float) -> None:
+        """Let whoever reads from `protocol` have a TimeoutError at `until`, on the loop's clock."""
+        self._due[protocol] = until
+        if self._timer is None or until < self._timer.when():
+            self._look_at(until)
+
+    def drop(self, protocol: ResponseHandler) -> None:
+        """It came, or nobody waits for it any more."""
+        self._due.pop(protocol, None)
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time()
+        for protocol in [one for one, until in self._due.items() if until <= now]:
+            del self._due[protocol]
+            protocol.set_exception(TimeoutError())  # cheaper than a cancellation, and nobody else waits there
+        if self._due:
+            self._look_at(min(self._due.values()))
+
+
 class DirectClient:
     """Sends over the connections of one session's connector."""
 
@@ -79,6 +116,7 @@ class DirectClient:
         self._connector = session.connector
         self._places: dict[str, _Place] = {}
         self._timeouts: dict[float | None, aiohttp.ClientTimeout] = {}
+        self._deadlines = Deadlines()
 
     async def send(self, request: OutgoingRequest, patience_s: float | None) -> DirectAnswer:
         """Send and wait for the head of the answer, together at most `patience_s`.
@@ -88,15 +126,14 @@ class DirectClient:
         loop = asyncio.get_running_loop()
         until = None if patience_s is None else loop.time() + patience_s
         place = self._places.get(request.url) or self._learn(request.url)
-        head = f"{request.method} {place.start}{_header_lines(request.headers, request.body)}\r\n".encode()
+        head = f"{request.method} {place.start}{_header_lines(request)}\r\n".encode()
         connect_s = request.connect_s
         if patience_s is not None and (connect_s is None or patience_s < connect_s):
             connect_s = patience_s
         connection = await self._connect(place, connect_s)
-        timer: asyncio.TimerHandle | None = None
+        protocol = connection.protocol
+        assert protocol is not None
         try:
-            protocol = connection.protocol
-            assert protocol is not None
             assert protocol.transport is not None
             protocol.set_response_params(
                 skip_payload=request.method == "HEAD",
@@ -106,8 +143,8 @@ class DirectClient:
                 max_line_size=MAX_FIELD_BYTES,
                 max_field_size=MAX_FIELD_BYTES,
             )
-            if until is not None:  # cheaper than a cancellation, and nobody else waits for this connection
-                timer = loop.call_at(until, protocol.set_exception, TimeoutError())
+            if until is not None:
+                self._deadlines.set(protocol, until)
             body = request.body
             if not body:
                 protocol.transport.write(head)
@@ -121,8 +158,7 @@ class DirectClient:
             _break_off(connection)
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            self._deadlines.drop(protocol)
 
     async def _connect(self, place: _Place, connect_s: float | None) -> Connection:
         """A connection on which something can be sent: none that the provider has closed meanwhile."""
@@ -170,12 +206,12 @@ def is_hung_up(transport: asyncio.Transport) -> bool:
     return bool(poller.poll(0))
 
 
-def _header_lines(headers: CIMultiDict[str], body: bytes | None) -> str:
-    lines = header_lines(headers.items())
-    if body is None:
+def _header_lines(request: OutgoingRequest) -> str:
+    lines = request.lines or header_lines(request.headers.items())
+    if request.body is None:
         return lines
-    kind = "" if "Content-Type" in headers else "Content-Type: application/json\r\n"
-    return f"{lines}{kind}Content-Length: {len(body)}\r\n"
+    kind = "" if "Content-Type" in request.headers else "Content-Type: application/json\r\n"
+    return f"{lines}{kind}Content-Length: {len(request.body)}\r\n"
 
 
 def _break_off(connection: Connection) -> None:

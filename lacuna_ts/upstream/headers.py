@@ -9,9 +9,16 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict, CIMultiDictProxy, istr
+
+from lacuna_ts.framing.head import header_lines
+from lacuna_ts.upstream.authorizers.base import revealed
+from lacuna_ts.upstream.authorizers.bearer import Bearer
+from lacuna_ts.upstream.authorizers.key_header import KeyHeader
+from lacuna_ts.upstream.authorizers.none import NoKey
+from lacuna_ts.upstream.authorizers.scheme import SchemeHeader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,6 +63,10 @@ _LIKE_A_CREDENTIAL: Final = re.compile(r"(?:\A|-)(?:api-?key|token|secret|passw(
 _IDENTITY: Final = "identity"
 _CONNECTION: Final = istr("connection")
 _DROPPED: Final = istr("")
+# What these put on follows from their key alone. All others are asked for every request.
+_PLAIN: Final = (Bearer, KeyHeader, SchemeHeader, NoKey)
+_KNOWN_HEADS_MAX: Final = 256
+_KNOWN_HEAD_CHARS: Final = 4096  # longer ones are made anew each time: what is kept is the callers' to choose
 _KNOWN_NAMES_MAX = 1024  # names are the caller's to invent: beyond this the verdicts are forgotten and found again
 
 
@@ -71,6 +82,13 @@ def never_leaves(name: str) -> bool:
     )
 
 
+class Head(NamedTuple):
+    """Headers as they go up, and the lines that they come to."""
+
+    headers: CIMultiDictProxy[str]
+    lines: str  # "" where they were not written down yet
+
+
 class HeaderRules:
     """The headers of requests in one dialect to one provider.
 
@@ -78,7 +96,7 @@ class HeaderRules:
     `fixed` replaces what the caller sent, `added` stands beside it.
     """
 
-    __slots__ = ("_added", "_fixed", "_patterns", "_verdicts")
+    __slots__ = ("_added", "_fixed", "_heads", "_key", "_patterns", "_verdicts")
 
     def __init__(
         self,
@@ -92,12 +110,39 @@ class HeaderRules:
         self._fixed = tuple((istr(name), value) for name, value in fixed if name.lower() not in _HOP_BY_HOP)
         self._added = tuple((istr(name), value) for name, value in added if name.lower() not in _HOP_BY_HOP)
         self._verdicts: dict[str, istr] = {}
+        self._heads: dict[tuple[tuple[str, str], ...], Head] = {}
+        self._key: tuple[Authorizer, str] | None = None  # what was put on all of those heads
 
     def outgoing(self, sent: Iterable[tuple[str, str]], authorizer: Authorizer) -> CIMultiDict[str]:
         """What goes up of the caller's headers `sent`, the configured ones, and the authorizer's one credential.
 
         Values that are not printable ASCII are left out. Raises KeyUnavailable.
         """
+        return self._with_ours(self._kept(sent), authorizer)
+
+    def head(self, sent: Iterable[tuple[str, str]], authorizer: Authorizer) -> Head | None:
+        """The same, remembered: a client mostly sends the same headers again. None where each request has its own.
+
+        Raises KeyUnavailable.
+        """
+        if not isinstance(authorizer, _PLAIN):
+            return None
+        key = "" if authorizer.key is None else revealed(authorizer.key)
+        if self._key is None or self._key[0] is not authorizer or self._key[1] != key:
+            self._heads.clear()
+            self._key = (authorizer, key)
+        kept = tuple(self._kept(sent))
+        found = self._heads.get(kept)
+        if found is None:
+            headers = self._with_ours(kept, authorizer)
+            found = Head(CIMultiDictProxy(headers), header_lines(headers.items()))
+            if len(found.lines) <= _KNOWN_HEAD_CHARS:
+                if len(self._heads) >= _KNOWN_HEADS_MAX:
+                    self._heads.clear()
+                self._heads[kept] = found
+        return found
+
+    def _kept(self, sent: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         verdicts = self._verdicts
         kept: list[tuple[str, str]] = []
         named: set[str] = set()
@@ -114,6 +159,9 @@ class HeaderRules:
         if named:
             # Before ours are added: a caller must not be able to name away what we put on.
             kept = [pair for pair in kept if pair[0] not in named]
+        return kept
+
+    def _with_ours(self, kept: Sequence[tuple[str, str]], authorizer: Authorizer) -> CIMultiDict[str]:
         headers = CIMultiDict(kept)
         headers["Accept-Encoding"] = _IDENTITY
         for name, value in self._fixed:
@@ -163,6 +211,7 @@ _DOWN: Final = frozenset(
 _SINGLE: Final = frozenset({"content-type", "content-encoding", "retry-after", "content-disposition"})
 # A provider is not a web site of ours: what it calls a page may neither run nor read anything here.
 _PAGES: Final = ("text/html", "application/xhtml", "image/svg", "text/xml", "application/xml")
+_SHOWN: dict[str, str] = {}  # names as providers write them -> as they go down, "" for not at all
 _NO_SNIFFING: Final = ("x-content-type-options", "nosniff")
 _SANDBOX: Final = ("content-security-policy", "sandbox; default-src 'none'")
 
@@ -174,22 +223,38 @@ def answer_headers(answered: Iterable[tuple[str, str]], *, is_decoded: bool = Fa
     without the provider's content coding, so that the header must not claim it.
     """
     kept: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    named: set[str] = set()
+    seen: list[str] = []
+    named: set[str] | None = None
+    is_page = False
     for name, value in answered:
-        folded = name.lower()
-        if folded in _DOWN:
-            if folded in seen or not (value.isascii() and value.isprintable()):
-                continue
-            if folded in _SINGLE:
-                seen.add(folded)
-            if not (is_decoded and folded == "content-encoding"):
-                kept.append((folded, value))
-        elif folded == _CONNECTION:
-            named.update(part.strip().lower() for part in value.split(","))
-    if named:
+        shown = _SHOWN.get(name)
+        if shown is None:
+            shown = _show(name)
+        if not shown:
+            continue
+        if shown == _CONNECTION:
+            named = (named or set()) | {part.strip().lower() for part in value.split(",")}
+        elif shown not in seen and value.isascii() and value.isprintable():
+            if shown in _SINGLE:
+                seen.append(shown)
+                if shown == "content-type":
+                    is_page = value.lower().startswith(_PAGES)
+                elif is_decoded and shown == "content-encoding":
+                    continue
+            kept.append((shown, value))
+    if named is not None:
         kept = [pair for pair in kept if pair[0] == "content-type" or pair[0] not in named]
     kept.append(_NO_SNIFFING)
-    if any(name == "content-type" and value.lower().startswith(_PAGES) for name, value in kept):
+    if is_page:
         kept.append(_SANDBOX)
     return kept
+
+
+def _show(name: str) -> str:
+    """Under which name a header goes down; "" for not at all."""
+    folded = name.lower()
+    shown = folded if folded in _DOWN or folded == _CONNECTION else ""
+    if len(_SHOWN) >= _KNOWN_NAMES_MAX:  # names are the providers' to invent
+        _SHOWN.clear()
+    _SHOWN[name] = shown
+    return shown

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from multidict import CIMultiDictProxy
 
 from lacuna_ts.errors import KeyUnavailable
 from lacuna_ts.upstream.authorizers.bearer import Bearer
@@ -20,7 +21,7 @@ from lacuna_ts.upstream.authorizers.key_ring import KeyRing, Turn
 from lacuna_ts.upstream.authorizers.none import NoKey
 from lacuna_ts.upstream.authorizers.passthrough import OwnCredential, own_or
 from lacuna_ts.upstream.authorizers.scheme import SchemeHeader
-from lacuna_ts.upstream.headers import HeaderRules
+from lacuna_ts.upstream.headers import Head, HeaderRules
 from lacuna_ts.upstream.target import upstream_url
 from lacuna_ts.upstream.wire import OutgoingRequest
 
@@ -108,13 +109,17 @@ class UpstreamProvider:
             authorizer = own_or(authorizer, sent, dialect)
         if isinstance(authorizer, KeyRing):
             authorizer = authorizer.turn()
-        headers = rules.outgoing(sent, authorizer)
-        if self.signer is not None:
-            self.signer.sign(method, url, headers, body)
+        head = rules.head(sent, authorizer) if self.signer is None else None
+        if head is None:
+            made = rules.outgoing(sent, authorizer)
+            if self.signer is not None:
+                self.signer.sign(method, url, made, body)
+            head = Head(CIMultiDictProxy(made), "")
         return OutgoingRequest(
             method=method,
             url=url,
-            headers=headers,
+            headers=head.headers,
+            lines=head.lines,
             body=body,
             connect_s=self.patience.connect_s,
             first_byte_s=self.patience.first_byte_s,
@@ -143,7 +148,7 @@ class UpstreamProvider:
                 self.signer.sign(request.method, request.url, headers, request.body)
         except KeyUnavailable:
             return None
-        return None if headers == request.headers else msgspec.structs.replace(request, headers=headers)
+        return None if headers == request.headers else msgspec.structs.replace(request, headers=headers, lines="")
 
 
 def _read_again(key: StoredKey) -> None:

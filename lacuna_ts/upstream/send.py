@@ -4,7 +4,7 @@ Nothing is retried that a provider may have seen. A request goes out a second ti
 its bytes left: a kept-alive connection turned out to be closed at the moment of writing. What dies after that is
 reported (`UpstreamFailure.is_before_answer`), because a model may have been working, and billing, already.
 
-Deadlines cost one timer for the head and at most one for the body, which looks at the clock when it fires instead of
+Deadlines cost one timer for all heads and at most one for each body, which looks at the clock when it fires instead of
 being set anew for every chunk.
 """
 
@@ -112,7 +112,10 @@ class AiohttpUpstream:
 class AiohttpResponse:
     """An answer whose head has arrived; see `wire.UpstreamResponse`."""
 
-    __slots__ = ("_content", "_deadline", "_idle_s", "_is_late", "_loop", "_response", "_timer", "_waiting_since")
+    __slots__ = (
+        "_content", "_deadline", "_idle_s", "_is_late", "_loop", "_response", "_timer", "_waiting_since", "headers",
+        "status",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -121,6 +124,8 @@ class AiohttpResponse:
         loop: asyncio.AbstractEventLoop,
         started: float,
     ) -> None:
+        self.status = response.status
+        self.headers: MultiMapping[str] = response.headers
         self._response = response
         self._content = response.content
         self._loop = loop
@@ -131,30 +136,20 @@ class AiohttpResponse:
         self._is_late = False
 
     @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._response.status
-
-    @property
-    def headers(self) -> MultiMapping[str]:
-        """The headers as sent."""
-        return self._response.headers
-
-    @property
     def content_type(self) -> str:
         """The media type, lower case, without parameters."""
-        return self._response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     @property
     def content_encoding(self) -> str:
         """The content coding, lower case; "" for none."""
-        coding = ",".join(self._response.headers.getall("Content-Encoding", ())).strip().lower()
+        coding = ",".join(self.headers.getall("Content-Encoding", ())).strip().lower()
         return "" if coding == "identity" else coding
 
     @property
     def content_length(self) -> int | None:
         """Bytes of the body over the wire, when told."""
-        text = self._response.headers.get("Content-Length", "")
+        text = self.headers.get("Content-Length", "")
         return int(text) if text.isascii() and text.isdigit() and "Transfer-Encoding" not in self.headers else None
 
     async def next_chunk(self) -> bytes:
@@ -203,6 +198,8 @@ class AiohttpResponse:
 
     def release(self) -> None:
         """Give the connection back when the body was read whole; else break it off."""
+        if self._response.connection is None and self._timer is None:
+            return  # released by whoever read it whole
         if self._content.at_eof() and self._content.exception() is None:
             self._stop_watching()
             self._response.release()

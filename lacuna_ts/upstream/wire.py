@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-from multidict import CIMultiDict
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from lacuna_ts.errors import UpstreamError
 from lacuna_ts.upstream.authorizers.base import Authorizer
@@ -23,7 +23,7 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
 
     method: str
     url: str  # from `target.upstream_url`: sent as it is, never quoted again
-    headers: CIMultiDict[str]  # holds our key
+    headers: CIMultiDict[str] | CIMultiDictProxy[str]  # holds our key
     body: bytes | None = None
     connect_s: float | None = 5.0  # name, connection and TLS together
     first_byte_s: float | None = None  # until the head of the answer is whole, connecting included
@@ -32,6 +32,7 @@ class OutgoingRequest(msgspec.Struct, frozen=True):
     proxy: str | None = None  # URL of an HTTP proxy to go through
     only_tailnet: bool = False  # dial no address outside the tailnet; what a proxy dials is the proxy's business
     authorizer: Authorizer | None = None  # what put on the one credential
+    lines: str = ""  # `headers` as they stand in a message, where they are written down already; holds our key too
 
     def __repr__(self) -> str:
         """Without what it carries: our key and a prompt."""

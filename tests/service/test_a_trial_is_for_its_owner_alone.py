@@ -32,7 +32,11 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     clean = {
         name: value for name, value in os.environ.items() if not name.endswith(("_API_KEY", "_BASE_URL", "_API_BASE"))
     }
-    ours = {"LACUNA_TS_TAILSCALED_SOCKET": str(folder / "ts.sock"), "RUNTIME_DIRECTORY": str(folder / "run")}
+    ours = {
+        "LACUNA_TS_TAILSCALED_SOCKET": str(folder / "ts.sock"),
+        "RUNTIME_DIRECTORY": str(folder / "run"),
+        "STATE_DIRECTORY": str(folder / "state"),
+    }
     return clean | ours | more
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from lacuna_ts.errors import UpstreamError
 from lacuna_ts.standin.provider import Script
+from lacuna_ts.upstream.direct import Deadlines
 
 
 def fails_with_timeout(talk, script: Script, **durations):
@@ -50,6 +51,38 @@ def test_a_stream_without_end_is_left(talk, ask_stream):
 def test_total_counts_before_the_answer_too(talk):
     """total_s alone also bounds the wait for the head."""
     assert fails_with_timeout(talk, Script(hang="headers"), first_byte_s=None, total_s=0.1).is_before_answer
+
+
+def test_each_waits_for_its_own_time():
+    """Many that wait at the same time share a timer, and none ends early, late for ever, or after its answer came."""
+
+    class Waiting:
+        ended_at: float | None = None
+
+        def set_exception(self, error):
+            assert isinstance(error, TimeoutError)
+            self.ended_at = asyncio.get_running_loop().time()
+            left.discard(self)
+            if not left:
+                done.set()
+
+    async def story():
+        deadlines, began = Deadlines(), asyncio.get_running_loop().time()
+        until = {Waiting(): began + wait_s for wait_s in (0.06, 0.02, 0.04, 0.02)}
+        answered = Waiting()
+        deadlines.set(answered, began + 0.01)
+        for one, when in until.items():
+            deadlines.set(one, when)
+        deadlines.drop(answered)
+        left.update(until)
+        await done.wait()
+        assert all(one.ended_at >= when for one, when in until.items())
+        assert answered.ended_at is None
+        assert (deadlines._due, deadlines._timer) == ({}, None)
+
+    left: set[Waiting] = set()
+    done = asyncio.Event()
+    asyncio.run(story())
 
 
 def test_a_lively_stream_is_not_idle(talk, ask_stream):
@@ -127,7 +160,7 @@ def test_an_unknown_name_is_unreachable(talk):
 
 
 def test_no_timer_is_left(talk, ask_stream):
-    """After whole and broken answers nothing is scheduled on the loop any more."""
+    """After whole and broken answers nothing of theirs is scheduled on the loop any more."""
 
     async def story(t):
         await t.ask(body=ask_stream, idle_s=60.0, total_s=90.0)
