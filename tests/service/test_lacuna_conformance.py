@@ -1,13 +1,14 @@
 """Lacuna's own conformance list, held against this gateway: one row for each fact, with what differs and why.
 
-A row is a check: `same` and `differs` run it, on pure functions or (`async`) on the running daemon; `later` is a row
-whose part is not built, with the reason. `python tests/service/test_lacuna_conformance.py` prints the table as it
-stands in `lacuna-ts docs lacuna`; running this file alone with pytest prints it too.
+A row is a check: `same` and `differs` run it, on pure functions or (`async`) on the running daemon.
+`python tests/service/test_lacuna_conformance.py` prints the table as it stands in `lacuna-ts docs lacuna`; running this
+file alone with pytest prints it too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import inspect
 import json
@@ -18,14 +19,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from botocore.credentials import ReadOnlyCredentials
 from fakes.house import GRANTS, KEY, House
+from multidict import CIMultiDict
 
 from lacuna_ts.config.load import load
 from lacuna_ts.config.policy_of import client_table
 from lacuna_ts.dialects.base import PathMatch
-from lacuna_ts.dialects.table import ALL_DIALECTS, ANTHROPIC_MESSAGES, OPENAI_CHAT, OPENAI_RESPONSES, recognise
+from lacuna_ts.dialects.table import (
+    ALL_DIALECTS,
+    ANTHROPIC_MESSAGES,
+    BEDROCK_MODEL_INVOKE,
+    OPENAI_CHAT,
+    OPENAI_RESPONSES,
+    recognise,
+)
 from lacuna_ts.errors import BadRequest, ConfigError
 from lacuna_ts.framing.coding import decoder_for
+from lacuna_ts.framing.eventstream import EventStreamDecoder, encode_event
 from lacuna_ts.framing.sse import SseDecoder
 from lacuna_ts.metering.meter import Meter
 from lacuna_ts.policy.clients import ClientTable
@@ -35,6 +46,8 @@ from lacuna_ts.policy.patterns import Glob, Globs, most_specific
 from lacuna_ts.policy.rewriting import resolve_rewrite
 from lacuna_ts.policy.rights import LocalPolicy, rights_of
 from lacuna_ts.terms import Caller, Node, StableId
+from lacuna_ts.upstream.authorizers.aws_sigv4 import AwsCredentials, sign
+from lacuna_ts.upstream.headers import never_leaves
 from lacuna_ts.upstream.target import upstream_url
 
 if TYPE_CHECKING:
@@ -44,7 +57,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "lacuna_ts" / "docs" / "lacuna.md"
 README = ROOT / "tests" / "unit" / "config" / "lacuna_readme"
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
-BEDROCK = IAM = "kept by unit tests of our own, not listed row by row yet"
+PROFILE = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abcdef"
+PROFILE_ENCODED = "arn%3Aaws%3Abedrock%3Aus-east-1%3A123456789012%3Aapplication-inference-profile%2Fabcdef"
 
 
 class Row(NamedTuple):
@@ -52,9 +66,9 @@ class Row(NamedTuple):
 
     id: str
     what: str
-    verdict: str  # "same", "differs", "later"
+    verdict: str  # "same" or "differs"
     why: str
-    check: Callable[..., Any] | None
+    check: Callable[..., Any]
 
 
 ROWS: list[Row] = []
@@ -73,11 +87,6 @@ def differs(row: str, what: str, why: str, *, verdict: str = "differs") -> Any:
         return check
 
     return keep
-
-
-def later(row: str, what: str, why: str) -> None:
-    """Nothing to check yet."""
-    ROWS.append(Row(row, what, "later", why, None))
 
 
 # --- configuration -------------------------------------------------------------------------------------------------
@@ -465,11 +474,59 @@ def _() -> None:
         assert json.loads(dialect.outgoing(match, asked, model="other").body)["model"] == "other"
 
 
-for number, text in {
-    4: "the model in Bedrock's paths", 5: "Bedrock paths without a model", 6: "encoded ARNs in Bedrock's paths",
-    7: "rewriting Bedrock's paths", 8: "rewriting to an inference profile", 9: "paths that are not rewritten",
-}.items():  # fmt: skip
-    later(f"T{number}", text, BEDROCK)
+def _invoked(path: str, model: str = "") -> tuple[str, str] | None:
+    """The model that a path of Bedrock's asks for, and the path that goes up for `model`; None when it is no such."""
+    found = recognise("POST", path, False)
+    if found is None:
+        return None
+    dialect, match = found
+    asked = dialect.read_request(match, b'{"anthropic_version": "bedrock-2023-05-31"}')
+    return asked.model, dialect.outgoing(match, asked, model=model or asked.model).path
+
+
+@same("T4", "the model in Bedrock's paths")
+def _() -> None:
+    for verb in ("invoke", "invokeWithResponseStream", "invoke-with-response-stream"):
+        for model in ("us.anthropic.claude-sonnet-4-5", "us.anthropic.claude-opus-4-5-20251101-v1:0"):
+            asked = _invoked(f"/model/{model}/{verb}")
+            assert asked is not None
+            assert asked[0] == model
+
+
+@differs("T5", "Bedrock paths without a model name none", "one without a name is a `bad_request`, and goes nowhere")
+def _() -> None:
+    for path in ("/other/path", ""):
+        assert _invoked(path) is None
+    with pytest.raises(BadRequest):
+        _invoked("/model//invoke")
+
+
+@same("T6", "encoded ARNs in Bedrock's paths")
+def _() -> None:
+    assert _invoked(f"/model/{PROFILE_ENCODED}/invoke") == (PROFILE, f"/model/{PROFILE_ENCODED}/invoke")
+
+
+@same("T7", "rewriting Bedrock's paths")
+def _() -> None:
+    assert _invoked("/model/invoke/invoke", "target") == ("invoke", "/model/target/invoke")
+    streamed = _invoked("/model/invoke/invoke-with-response-stream", "target2")
+    assert streamed == ("invoke", "/model/target2/invoke-with-response-stream")
+
+
+@same("T8", "rewriting to an inference profile")
+def _() -> None:
+    asked = _invoked("/model/us.anthropic.claude-opus-4-5/invoke", PROFILE)
+    assert asked is not None
+    assert asked[1] == f"/model/{PROFILE_ENCODED}/invoke"
+
+
+@differs("T9", "paths that are not rewritten go up as they came", "they are nobody's path, or a `bad_request`")
+def _() -> None:
+    for path in ("/other/invoke", "", "/model/no-suffix", "//foo/invoke", "/model/foo/"):
+        assert _invoked(path, "target") is None
+    for path in ("/model/a/b/invoke", "/model//invoke"):
+        with pytest.raises(BadRequest):
+            _invoked(path, "target")
 
 
 @same("T10", "the query goes up as it came")
@@ -605,12 +662,41 @@ def _() -> None:
     assert (dict(usage.cache_write_tokens), usage.cache_read_tokens) == ({"1h": 500}, 200)
 
 
-for number, text in {
-    12: "usage in Bedrock's headers",
-    13: "usage in Bedrock's streams",
-    14: "AWS event streams",
-}.items():
-    later(f"I{number}", text, BEDROCK)
+@same("I12", "usage in Bedrock's headers")
+def _() -> None:
+    names = ("x-amzn-bedrock-input-token-count", "x-amzn-bedrock-output-token-count")
+    for told, expected in (({}, (None, None)), (dict.fromkeys(names, "not_a_number"), (None, None)),
+                           (dict(zip(names, ("25", "150"), strict=True)), (25, 150))):  # fmt: skip
+        usage = BEDROCK_MODEL_INVOKE.usage_in_headers(told)
+        assert (usage.reported_input_tokens, usage.reported_output_tokens) == expected
+
+
+@same("I13", "usage in Bedrock's streams")
+def _() -> None:
+    events = [{"type": "message_start", "message": {"usage": {"input_tokens": 25, "output_tokens": 1}}},
+              {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
+              {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 150}},
+              {"type": "message_stop",
+               "amazon-bedrock-invocationMetrics": {"inputTokenCount": 25, "outputTokenCount": 150}}]  # fmt: skip
+    match = PathMatch("generate", "/model/{}/invoke-with-response-stream", "m")
+    asked = BEDROCK_MODEL_INVOKE.read_request(match, b'{"anthropic_version": "b"}')
+    meter = Meter(BEDROCK_MODEL_INVOKE, match, asked, hides_usage=False, content_encoding="",
+                  content_type="application/vnd.amazon.eventstream")  # fmt: skip
+    for event in events:
+        native = base64.b64encode(json.dumps(event).encode()).decode()
+        meter.feed(encode_event(json.dumps({"bytes": native}).encode(), "chunk"))
+    assert (meter.usage().reported_input_tokens, meter.usage().reported_output_tokens) == (25, 150)
+
+
+@same("I14", "AWS event streams: one frame, several at once, one in two pieces")
+def _() -> None:
+    first, second = encode_event(b'{"a":1}', "one"), encode_event(b'{"b":2}', "two")
+    assert [frame.data for frame in EventStreamDecoder(1 << 16).feed(first)] == [b'{"a":1}']
+    both = [(frame.event, frame.data) for frame in EventStreamDecoder(1 << 16).feed(first + second)]
+    assert both == [("one", b'{"a":1}'), ("two", b'{"b":2}')]
+    decoder = EventStreamDecoder(1 << 16)
+    assert list(decoder.feed(first[:20])) == []
+    assert [frame.data for frame in decoder.feed(first[20:])] == [b'{"a":1}']
 
 
 @same("I15", "a whole answer is read in whatever pieces it comes")
@@ -772,7 +858,23 @@ async def _(house: House) -> None:
     assert (answer.status, answer.error) == (404, "unknown_model")
 
 
-later("IAM", "signing, credentials and their renewal", IAM)
+@differs(
+    "IAM",
+    "signing, credentials and their renewal",
+    "no header of a caller's but the listed ones goes up; credentials are renewed beside requests, ahead of their end "
+    "(`tests/unit/upstream/test_aws_signatures.py`)",
+)
+def _() -> None:
+    headers: CIMultiDict[str] = CIMultiDict({"anthropic-version": "2023-06-01", "content-type": "application/json"})
+    keys = AwsCredentials(ReadOnlyCredentials("AKIDEXAMPLE", "a-secret", None), "us-east-1")
+    url = "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/invoke"
+    sign(keys, "bedrock", method="POST", url=url, headers=headers, body=b'{"a": 1}')
+    assert headers["Authorization"].startswith("AWS4-HMAC-SHA256 ")
+    assert "SignedHeaders=content-type;host;x-amz-date," in headers["Authorization"]
+    assert headers["anthropic-version"] == "2023-06-01"
+    for name in ("authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token", "x-api-key",
+                 "content-length"):  # fmt: skip
+        assert never_leaves(name), name
 
 
 # --- over HTTP -----------------------------------------------------------------------------------------------------
@@ -827,7 +929,7 @@ async def _(house: House) -> None:
     assert (answer.status, sent.target) == (200, "/v1/chat/completions")
 
 
-@differs("H7", "`/{provider}/any/path` goes up unread", "404 `unknown_path`: what cannot be judged goes nowhere")
+@differs("H7", "`/{provider}/any/path` goes up unread", "404 `unknown_path`, unless the provider is `opaque`")
 async def _(house: House) -> None:
     answer, sent = await _up(house, "/open/some/unknown/path")
     assert (answer.status, answer.error, sent) == (404, "unknown_path", None)
@@ -846,8 +948,25 @@ async def _(house: House) -> None:
     assert "request not allowed by capabilities" in answer.json()["error"]["message"]
 
 
-later("H9", "a grant for a Bedrock model", BEDROCK)
-later("H10", "a rewrite in Bedrock's path, percent-encoded", BEDROCK)
+INVOKE = {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+
+
+@same("H9", "a grant for a Bedrock model")
+async def _(house: House) -> None:
+    house.person("100.64.0.22", "bo@example.com", {"providers": ["open"], "models": {"us.anthropic.claude-*": {}}})
+    path = "/open/model/us.anthropic.claude-opus-4-5/invoke"
+    assert (await house.ask("100.64.0.22", "POST", path, body=INVOKE)).status == 200
+    assert (await house.ask("100.64.0.22", "POST", "/open/model/amazon.nova-pro/invoke", body=INVOKE)).status == 403
+
+
+@same("H10", "a rewrite in Bedrock's path, percent-encoded")
+async def _(house: House) -> None:
+    models = {"us.anthropic.claude-opus-4-5*": {"rewrite": PROFILE}}
+    house.person("100.64.0.23", "cy@example.com", {"providers": ["open"], "models": models})
+    path = "/open/model/us.anthropic.claude-opus-4-5-20251101-v1:0/invoke"
+    assert (await house.ask("100.64.0.23", "POST", path, body=INVOKE)).status == 200
+    sent = house.provider.requests[-1]
+    assert (sent.target, json.loads(sent.body)) == (f"/model/{PROFILE_ENCODED}/invoke", INVOKE)
 
 
 @same("H11", "a provider's rewrite is applied, and its target cannot be asked for")
@@ -983,10 +1102,9 @@ def _on_the_daemon() -> dict[str, BaseException | None]:
     return found
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.check], ids=lambda row: f"{row.id} {row.verdict}")
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.id} {row.verdict}")
 def test_row(row: Row) -> None:
     """What the row says is what happens."""
-    assert row.check is not None
     if not inspect.iscoroutinefunction(row.check):
         row.check()
     elif (failure := _on_the_daemon()[row.id]) is not None:
