@@ -20,9 +20,11 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from lacuna_ts.telemetry.logging import GATHER_S
 from lacuna_ts.testing import StandInProvider, StandInTailscaled
 
 if TYPE_CHECKING:
@@ -178,7 +180,8 @@ class House:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def exchanges(self) -> list[dict[str, Any]]:
-        """The log lines of closed exchanges."""
+        """The log lines of closed exchanges, those too that the daemon is still gathering."""
+        time.sleep(3 * GATHER_S)
         lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
         return [line for line in lines if "outcome" in line]
 
