@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 QUEUE_BOUND: Final = 10_000  # rows that may wait in memory to be stored
-GATHER_S: Final = 0.05  # how long rows gather before they are stored, and a question without an answer goes unnoted
+GATHER_S: Final = 0.2  # how long rows gather before they are stored, and a question without an answer goes unnoted
 OWNERS_KEPT: Final = 10_000
 _RETRY_S: Final = 1.0
 _PRUNE_EVERY_S: Final = 3600.0
