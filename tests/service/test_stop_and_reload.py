@@ -17,7 +17,8 @@ from fakes.streams import ALICE, ASKED, CHAT, LONG, MESSAGES, numbers, people, t
 from lacuna_ts.standin.provider import Script
 
 FRAMES = 30
-THREE_SECONDS = Script(text=" ".join(["w"] * FRAMES), pace_s=0.1)
+SOME_TIME = Script(text=" ".join(["w"] * FRAMES), pace_s=0.1)
+TEN_SECONDS = Script(text=" ".join(["w"] * FRAMES), pace_s=10 / FRAMES)
 
 
 def _signal(house: House, number: int) -> None:
@@ -51,13 +52,14 @@ async def _ended(house: House, within_s: float) -> int:
         return await house.process.wait()
 
 
-def test_running_streams_are_finished_and_nothing_new_begins() -> None:
+@pytest.mark.parametrize("script", [SOME_TIME, pytest.param(TEN_SECONDS, marks=pytest.mark.slow)])
+def test_running_streams_are_finished_and_nothing_new_begins(script: Script) -> None:
     """SIGTERM: streams complete, no new connection, 503 on open ones, exit code 0, the serve socket is gone."""
 
     async def scenario() -> None:
-        async with House() as house:
+        async with House({"timeouts": {"drain_s": 30}}) as house:
             people(house)
-            house.provider.default = THREE_SECONDS
+            house.provider.default = script
             resting, asking = await house.connect(), await house.connect()
             assert (await resting.ask(ALICE, "GET", "/ready")).status == 200
             assert (await asking.ask(ALICE, "GET", "/ready")).status == 200
