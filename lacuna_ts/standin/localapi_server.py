@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 from urllib.parse import parse_qs, unquote
@@ -38,7 +39,7 @@ class Reply(NamedTuple):
     content_type: str = "text/plain; charset=utf-8"
 
 
-class LocalApiServer:
+class LocalApiServer(ABC):
     """Listens, checks, counts, misbehaves. What is answered is the subclass's business."""
 
     def __init__(self, socket_path: str | Path, version: str) -> None:
@@ -58,17 +59,17 @@ class LocalApiServer:
 
     # --- for the subclass --------------------------------------------------------------------------------------
 
+    @abstractmethod
     async def _reply(self, endpoint: str, params: Mapping[str, str], uid: int) -> Reply | None:
         """The answer. None: the bus takes over."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _watch(self, params: Mapping[str, str], writer: asyncio.StreamWriter) -> None:
         """Write to the bus until it ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _forget_watchers(self) -> None:
         """Nobody watches the bus any more."""
-        raise NotImplementedError
 
     # --- life --------------------------------------------------------------------------------------------------
 
